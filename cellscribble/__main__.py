@@ -1,0 +1,3 @@
+from cellscribble.cli.main import main
+
+main()

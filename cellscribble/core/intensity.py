@@ -1,0 +1,124 @@
+"""Intensity normalisation: fitted once per image, applied to any part of it.
+
+Statistics of a tile would differ from tile to tile and leave seams, so `fit` sees the whole image
+(or a fixed, seeded sample of it when it is huge) and `Intensity.apply` is a plain affine map. The
+same code runs in training and in prediction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cellscribble.core.errors import InputError
+from cellscribble.core.volume import ImageVolume
+
+KINDS = ("percentile", "range")
+MAX_SAMPLED_VALUES = 1 << 24
+"""Pixels a channel that are read to fit; beyond, evenly spaced slabs stand for the image."""
+
+
+@dataclass(frozen=True, slots=True)
+class IntensityRule:
+    """How an image's values become network input; stored in the model.
+
+    kind "percentile" maps the `low_percent` and `high_percent` percentiles of each channel of each
+    image to 0 and 1: fluorescence and grey images, whose brightness differs from image to image.
+    kind "range" maps the full range of the dtype to 0..1: RGB pictures, whose colours mean the same
+    in all images, also where a picture is mostly empty glass.
+    """
+
+    kind: str = "percentile"
+    low_percent: float = 0.5
+    high_percent: float = 99.8
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise InputError(f"intensity kind is {self.kind!r}; expected one of {', '.join(KINDS)}")
+        if not 0 <= self.low_percent < self.high_percent <= 100:
+            raise InputError(
+                f"intensity percentiles are {self.low_percent} and {self.high_percent}; "
+                "expected 0 <= low < high <= 100"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Intensity:
+    """The affine map of one image: (value - low) / (high - low), a pair for each channel."""
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    def apply(self, block: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Normalise a block (C, *spatial) of any dtype to float32; about 0..1, clipped to -1..4.
+
+        The clip keeps one hot pixel from reaching the network as a value of thousands.
+        """
+        shape = (len(self.low),) + (1,) * (block.ndim - 1)
+        low = np.asarray(self.low, np.float32).reshape(shape)
+        scale = 1.0 / (np.asarray(self.high, np.float32).reshape(shape) - low)
+        out = (block.astype(np.float32) - low) * scale
+        return np.clip(out, -1.0, 4.0, out=out)
+
+
+def fit_intensity(image: ImageVolume, rule: IntensityRule) -> Intensity:
+    """Fit `rule` to one whole image.
+
+    Raises
+    ------
+    InputError
+        If the image holds NaN or infinite values, or every channel is constant.
+    """
+    sample = _sample(image)
+    if sample.dtype.kind == "f" and not np.isfinite(sample).all():
+        n_bad = int(np.size(sample) - np.isfinite(sample).sum())
+        raise InputError(
+            f"image {image.name!r} holds {n_bad} NaN or infinite pixels; "
+            "replace them (Fiji: Process > Math > NaN Background) and save it again"
+        )
+    flat = sample.reshape(sample.shape[0], -1)
+    if bool((flat.min(axis=1) == flat.max(axis=1)).all()):
+        raise InputError(
+            f"image {image.name!r} is constant (every pixel is {flat[0, 0]}): nothing to segment; "
+            "check that the right channel was exported"
+        )
+    if rule.kind == "range":
+        high = _dtype_maximum(sample)
+        return Intensity((0.0,) * len(flat), (high,) * len(flat))
+    low, high_values = np.percentile(flat, [rule.low_percent, rule.high_percent], axis=1)
+    return Intensity(*_widen(flat, low, high_values))
+
+
+def _widen(flat: npt.NDArray[Any], low: Any, high: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    # Where few pixels are bright (sparse spots) both percentiles are the background: use the full
+    # range then. A constant channel beside a varying one becomes all 0.
+    lows, highs = [], []
+    for values, a, b in zip(flat, low, high, strict=True):
+        if b <= a:
+            a, b = float(values.min()), float(values.max())
+        lows.append(float(a))
+        highs.append(float(b) if b > a else float(a) + 1.0)
+    return tuple(lows), tuple(highs)
+
+
+def _dtype_maximum(sample: npt.NDArray[Any]) -> float:
+    if sample.dtype.kind in "ui":
+        return float(np.iinfo(sample.dtype).max)
+    if sample.dtype.kind == "b":
+        return 1.0
+    return 1.0 if float(sample.max()) <= 1.0 else float(sample.max())
+
+
+def _sample(image: ImageVolume) -> npt.NDArray[Any]:
+    n_pixels = int(np.prod(image.spatial_shape))
+    if n_pixels <= MAX_SAMPLED_VALUES:
+        return np.asarray(image.data)
+    # Whole slabs along the first spatial axis: they are contiguous in every file layout we read.
+    length = image.spatial_shape[0]
+    n_slabs = 16
+    thickness = max(1, MAX_SAMPLED_VALUES * length // n_pixels // n_slabs)
+    starts = np.unique(np.linspace(0, length - thickness, n_slabs).astype(int))
+    return np.concatenate([np.asarray(image.data[:, s : s + thickness]) for s in starts], axis=1)

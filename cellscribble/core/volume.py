@@ -1,0 +1,81 @@
+"""The one form an image has inside CellScribble: channels first, then space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cellscribble.core.errors import InputError
+
+AXES_2D = "CYX"
+AXES_3D = "CZYX"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageVolume:
+    """An image or volume in canonical axis order.
+
+    Parameters
+    ----------
+    data : (C, Y, X) or (C, Z, Y, X) array
+        numpy, dask or zarr array; only ``shape``, ``dtype`` and slicing are relied on, so it may
+        be larger than memory.
+    axes : {"CYX", "CZYX"}
+    pixel_size_um : tuple of float or None
+        Micrometres per pixel, one for each spatial axis in axes order; None if the file does not say.
+    name : str
+        The image's name without folder and suffix; pairs it with its strokes and names its outputs.
+    is_rgb : bool
+        True when the channels are red, green, blue of one colour picture.
+    channel_names : tuple of str
+        One a channel, empty if the file does not say.
+    origin : str
+        How axes and pixel size were found, in words for the user: "axes ZYX from ImageJ metadata".
+
+    Raises
+    ------
+    InputError
+        If axes and shape disagree, or the pixel size has another length than the space.
+    """
+
+    data: Any
+    axes: str
+    pixel_size_um: tuple[float, ...] | None = None
+    name: str = ""
+    is_rgb: bool = False
+    channel_names: tuple[str, ...] = ()
+    origin: str = ""
+
+    def __post_init__(self) -> None:
+        if self.axes not in (AXES_2D, AXES_3D):
+            raise InputError(f"axes are {self.axes!r}; expected 'CYX' or 'CZYX'")
+        if len(self.data.shape) != len(self.axes):
+            raise InputError(
+                f"image {self.name!r} has shape {tuple(self.data.shape)} but axes {self.axes}; "
+                "give the axes of the file with --axes"
+            )
+        if 0 in self.data.shape:
+            raise InputError(f"image {self.name!r} is empty: shape {tuple(self.data.shape)}")
+        if self.pixel_size_um is not None and len(self.pixel_size_um) != self.ndim:
+            raise InputError(
+                f"image {self.name!r} has {self.ndim} spatial axes but "
+                f"{len(self.pixel_size_um)} pixel sizes {self.pixel_size_um}"
+            )
+
+    @property
+    def ndim(self) -> int:
+        """Number of spatial axes: 2 or 3."""
+        return len(self.axes) - 1
+
+    @property
+    def n_channels(self) -> int:
+        return int(self.data.shape[0])
+
+    @property
+    def spatial_shape(self) -> tuple[int, ...]:
+        """(Y, X) or (Z, Y, X), in pixels."""
+        return tuple(int(n) for n in self.data.shape[1:])
+
+    def with_data(self, data: Any) -> ImageVolume:
+        """The same image with other pixel values."""
+        return replace(self, data=data)

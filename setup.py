@@ -1,0 +1,62 @@
+"""CellScribble: draw a few strokes on cells, train, and segment images of any size."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'"(.+)"', (HERE / "cellscribble" / "_version.py").read_text())[1]
+
+INSTALL = [
+    # The tested range. Where a CPU build of it is at hand pip takes that one.
+    "torch>=2.6,<2.14",
+    "onnx>=1.17,<2",
+    "onnxscript>=0.5,<1",
+    # The GPU wheel runs on the CPU too; one wheel only, since both own the folder onnxruntime/.
+    "onnxruntime-gpu>=1.20,<2; platform_machine=='x86_64' and sys_platform=='linux'",
+    "onnxruntime-gpu>=1.20,<2; platform_machine=='AMD64' and sys_platform=='win32'",
+    "onnxruntime>=1.20,<2; not (platform_machine=='x86_64' and sys_platform=='linux')"
+    " and not (platform_machine=='AMD64' and sys_platform=='win32')",
+    "numpy>=2.1,<3",
+    "scipy>=1.14,<2",
+    "scikit-image>=0.25,<0.27",
+    "tifffile>=2025.5.10",
+    "imagecodecs>=2025.3.30",
+    "zarr>=3.1,<4",
+    "dask[array]>=2025.1",
+    "click>=8.1,<9",
+    "rich>=13.7",
+    "pillow>=10.1",
+    "matplotlib>=3.9",
+    "roifile>=2025.1",
+    "yaozarrs>=0.3.4,<0.4",
+]
+TEST = [
+    "pytest>=8.3",
+    "hypothesis>=6.100",
+    "ruff>=0.9",
+    "mypy>=1.15",
+    "import-linter>=2.1",
+    "scikit-learn>=1.5",
+]
+
+setup(
+    name="cellscribble",
+    version=VERSION,
+    description=__doc__.splitlines()[0],
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="BSD-3-Clause",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    packages=find_packages(include=["cellscribble", "cellscribble.*"]),
+    package_data={"cellscribble": ["py.typed"]},
+    install_requires=INSTALL,
+    extras_require={
+        "fiji": ["pyimagej>=1.5", "scyjava>=1.10"],
+        "cluster": ["distributed>=2025.1"],
+        "test": TEST,
+    },
+    entry_points={"console_scripts": ["cellscribble=cellscribble.cli.main:main"]},
+)

@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+
+from cellscribble.core.errors import InputError
+from cellscribble.core.intensity import Intensity, IntensityRule, fit_intensity
+from cellscribble.core.labels import from_file, label_dtype, to_file
+from cellscribble.core.volume import ImageVolume
+
+
+def test_file_zero_is_unlabelled_and_one_is_background():
+    memory = from_file(np.array([0, 1, 2, 3], np.uint8))
+    np.testing.assert_array_equal(memory, [-1, 0, 1, 2])
+    np.testing.assert_array_equal(to_file(memory), [0, 1, 2, 3])
+
+
+def test_a_label_image_is_not_taken_for_scribbles():
+    with pytest.raises(InputError, match="0 to 900"):
+        from_file(np.array([0, 900], np.uint16))
+
+
+@pytest.mark.parametrize(("n", "dtype"), [(65_535, np.uint16), (65_536, np.uint32)])
+def test_labels_never_wrap(n, dtype):
+    assert label_dtype(n) is dtype
+
+
+def test_percentiles_make_two_exposures_of_one_scene_equal(rng):
+    scene = rng.random((1, 64, 64))
+    dim, bright = (ImageVolume((scene * gain + 7).astype(np.float32), "CYX") for gain in (10, 1000))
+    rule = IntensityRule()
+    a, b = (fit_intensity(image, rule).apply(image.data) for image in (dim, bright))
+    np.testing.assert_allclose(a, b, atol=1e-3)
+
+
+def test_rgb_colours_do_not_depend_on_the_rest_of_the_image():
+    rule = IntensityRule("range")
+    pale = np.full((3, 4, 4), 250, np.uint8)
+    pale[0, 0, 0] = 120
+    fitted = fit_intensity(ImageVolume(pale, "CYX", is_rgb=True), rule)
+    assert fitted.apply(pale)[1, 1, 1] == pytest.approx(250 / 255)
+
+
+def test_one_nan_is_named_with_its_remedy():
+    data = np.ones((1, 4, 4), np.float32)
+    data[0, 0, 0] = np.nan
+    with pytest.raises(InputError, match="1 NaN"):
+        fit_intensity(ImageVolume(data, "CYX", name="a"), IntensityRule())
+
+
+def test_a_constant_image_is_refused():
+    with pytest.raises(InputError, match="constant"):
+        fit_intensity(ImageVolume(np.zeros((1, 4, 4), np.uint8), "CYX"), IntensityRule())
+
+
+def test_sparse_spots_use_the_full_range():
+    data = np.zeros((1, 100, 100), np.uint8)
+    data[0, 5, 5] = 200
+    assert fit_intensity(ImageVolume(data, "CYX"), IntensityRule()) == Intensity((0.0,), (200.0,))
