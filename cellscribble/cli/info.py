@@ -1,0 +1,81 @@
+"""`cellscribble info`: what a model says about itself."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from cellscribble.bundle import Model, open_model
+from cellscribble.cli.output import emit
+from cellscribble.infer.find_model import find_model
+from cellscribble.infer.fit import format_um
+
+EPILOG = """\b
+Examples:
+  cellscribble info runs/nuclei
+  cellscribble info model.onnx --json
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("model", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON line.")
+def command(model: str | None, as_json: bool) -> None:
+    """Show what MODEL says about itself.
+
+    MODEL is a model file, a run folder or the name of a shipped model; without it the newest run
+    below this folder is shown.
+    """
+    opened = open_model(find_model(model))
+    if as_json:
+        metadata = json.loads(opened.metadata.to_json())
+        emit("info", path=opened.path, sha256=opened.sha256, metadata=metadata)
+        return
+    rows = _rows(opened)
+    width = max(len(key) for key, _ in rows)
+    for key, value in rows:
+        click.echo(f"{key:<{width}}  {value}")
+
+
+def _rows(model: Model) -> list[tuple[str, str]]:
+    meta = model.metadata
+    colors = ["#" + "".join(f"{value:02x}" for value in color) for color in meta.colors]
+    rule = meta.intensity
+    intensity = rule.kind
+    if rule.kind == "percentile":
+        intensity += f" {rule.low_percent:g} to {rule.high_percent:g}"
+    return [
+        ("model", meta.name),
+        ("file", str(model.path)),
+        ("sha256", model.sha256),
+        ("schema", str(meta.schema)),
+        ("classes", ", ".join(f"{c} {color}" for c, color in zip(meta.classes, colors, strict=True))),
+        ("image", f"{meta.ndim}D {meta.axes}, channels {', '.join(meta.channels)}{' (RGB)' if meta.is_rgb else ''}"),
+        ("pixel size", format_um(meta.pixel_size_um)),
+        ("intensity", intensity),
+        ("stride, halo", f"{_px(meta.stride_multiple)}, {_px(meta.halo_px)} px"),
+        ("segmenter", f"{meta.segmenter} {_pairs(meta.segmenter_parameters)}".strip()),
+        ("edge level", "not calibrated" if meta.edge_threshold is None else f"{meta.edge_threshold:g} (built in)"),
+        ("hold-out", _pairs(meta.holdout) if meta.holdout else "none: too few strokes"),
+        ("method", meta.method or "unknown"),
+        ("config", json.dumps(meta.config, ensure_ascii=False)),
+        ("seed", str(meta.seed)),
+        ("versions", _pairs(meta.versions)),
+        ("trained on", ", ".join(f"{name} {digest[:12]}" for name, digest in meta.data_hashes.items()) or "unknown"),
+        ("created", meta.created or "unknown"),
+        ("command", meta.command or "unknown"),
+        ("licence", meta.license or "not given"),
+        ("citation", meta.citation or "not given"),
+    ]
+
+
+def _px(values: tuple[int, ...]) -> str:
+    return " x ".join(str(value) for value in values)
+
+
+def _pairs(values: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in values.items()
+    )

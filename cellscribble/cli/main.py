@@ -1,0 +1,94 @@
+"""The command line's front door. Commands are named by strings and imported when they are called.
+
+Exit code 0: done. 1: could not, the last line on stderr says what to do. 2: wrong usage.
+130: interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from cellscribble._version import __version__
+from cellscribble.core.errors import CellScribbleError
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "train": ("cellscribble.cli.train:command", "Train a network from strokes and export model.onnx."),
+    "predict": ("cellscribble.cli.predict:command", "Segment images, folders or OME-Zarr with a model."),
+    "evaluate": ("cellscribble.cli.evaluate:command", "Score labels against labels drawn by hand."),
+    "info": ("cellscribble.cli.info:command", "Show what a model says about itself."),
+    "simulate": ("cellscribble.cli.simulate:command", "Make strokes from full label images."),
+    "export": ("cellscribble.cli.export:command", "Write model.onnx again from a run folder."),
+    "methods": ("cellscribble.cli.methods:command", "List the training methods and their papers."),
+    "demo": ("cellscribble.cli.demo:command", "Train and segment real nuclei in two minutes."),
+    "doctor": ("cellscribble.cli.doctor:command", "Check this installation; says what to repair."),
+}
+
+EPILOG = """\b
+Draw a few strokes on some images, then:
+  cellscribble train ./imgs ./scribbles
+  cellscribble predict slide.zarr
+"""
+
+
+class LazyGroup(click.Group):
+    """A group whose help needs no command to be imported, so that it answers at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, name = COMMANDS[cmd_name][0].split(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            ctx.fail(f"there is no command {args[0]!r}; commands are {', '.join(COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="cellscribble")
+def cli() -> None:
+    """Draw a few strokes on cells, train, and segment images of any size.
+
+    "cellscribble COMMAND --help" explains a command.
+    """
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line and exit."""
+    sys.exit(run(args))
+
+
+def run(args: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code. An exception that leaves here is a bug of ours."""
+    try:
+        result: Any = cli.main(args, prog_name="cellscribble", standalone_mode=False)
+    except CellScribbleError as error:
+        click.echo(f"error: {error}", err=True)
+        return 1
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    return result if isinstance(result, int) else 0

@@ -1,0 +1,133 @@
+"""What commands say: words and progress on stderr, JSON lines on stdout.
+
+Without a terminal (a cluster's log, a plugin's pipe) the progress bar becomes a line now and then.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Column
+
+SCHEMA = 1
+"""Of the JSON lines; rises when a reader would break."""
+
+SECONDS_BETWEEN_LINES = 15.0
+
+
+def emit(event: str, **fields: object) -> None:
+    """Print one JSON line on stdout: {"schema": 1, "event": event, ...}. Paths become text."""
+    line = json.dumps({"schema": SCHEMA, "event": event, **fields}, default=str, ensure_ascii=False)
+    click.echo(line)
+
+
+@functools.cache
+def console() -> Console:
+    """The one rich console, on stderr: what it prints goes above a running bar."""
+    return Console(stderr=True, highlight=False)
+
+
+def say(text: str) -> None:
+    """Print words on stderr, as they are: a file name may hold what rich takes for markup."""
+    console().print(text, markup=False, soft_wrap=True)
+
+
+def warn(text: str) -> None:
+    """Print a warning on stderr."""
+    console().print(f"warning: {text}", markup=False, soft_wrap=True, style="yellow")
+
+
+class Bar(Protocol):
+    """A running progress display."""
+
+    def update(self, done: float, total: float | None = None, text: str | None = None) -> None:
+        """Set how much is done, of how much, and what stands beside the bar."""
+
+
+@contextmanager
+def progress_bar(title: str, total: float | None = None) -> Iterator[Bar]:
+    """Show progress on stderr while the block runs; yields what is to be updated.
+
+    Parameters
+    ----------
+    title : what is being done
+    total : amount in all, if known
+    """
+    screen = console()
+    if not screen.is_terminal:
+        yield _Lines(title, total)
+        return
+    # What stands beside the bar gives way when the window is narrow, the numbers do not.
+    giving_way = Column(no_wrap=True, overflow="ellipsis", ratio=1)
+    columns: tuple[ProgressColumn, ...] = (
+        TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
+        BarColumn(bar_width=24),
+        _Percent(table_column=Column(no_wrap=True, min_width=5)),
+        TimeRemainingColumn(compact=True, elapsed_when_finished=True, table_column=Column(no_wrap=True, min_width=5)),
+        TextColumn("{task.fields[text]}", markup=False, table_column=giving_way),
+    )
+    with Progress(*columns, console=screen, expand=True) as progress:
+        yield _RichBar(progress, title, total)
+
+
+class _Percent(ProgressColumn):
+    def render(self, task: Task) -> str:
+        return "" if task.total is None else f"{task.percentage:3.0f} %"
+
+
+class _RichBar:
+    def __init__(self, progress: Progress, title: str, total: float | None) -> None:
+        self._progress = progress
+        self._task = progress.add_task(title, total=total, text="")
+
+    def update(self, done: float, total: float | None = None, text: str | None = None) -> None:
+        self._progress.update(self._task, completed=done, total=total)
+        if text is not None:
+            self._progress.update(self._task, text=text)
+
+
+class _Lines:
+    """A line at the start of work that takes long, then one every `SECONDS_BETWEEN_LINES`."""
+
+    def __init__(self, title: str, total: float | None) -> None:
+        self._title, self._total, self._text = title, total, ""
+        self._start = self._last = time.monotonic()
+
+    def update(self, done: float, total: float | None = None, text: str | None = None) -> None:
+        self._total = total if total is not None else self._total
+        self._text = text if text is not None else self._text
+        now = time.monotonic()
+        if now - self._last < SECONDS_BETWEEN_LINES:
+            return
+        self._last = now
+        parts = [self._title]
+        if self._total:
+            left = (now - self._start) * (self._total - done) / done if done else None
+            parts.append(f"{100 * done / self._total:.0f} %")
+            parts += [f"{format_seconds(left)} left"] if left is not None else []
+        say(", ".join([*parts, *([self._text] if self._text else [])]))
+
+
+def format_seconds(seconds: float) -> str:
+    """ "8 s", "3 min 20 s" or "2 h 5 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def shorten(name: str, length: int = 28) -> str:
+    """A long file name with its middle left out."""
+    if len(name) <= length:
+        return name
+    return f"{name[: length - 11]}...{name[-8:]}"

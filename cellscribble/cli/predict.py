@@ -1,0 +1,117 @@
+"""`cellscribble predict`: labels from images and a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cellscribble.bundle import open_model
+from cellscribble.cli.output import Bar, emit, progress_bar, say, shorten, warn
+from cellscribble.infer.batch import PredictOptions, predict_files
+from cellscribble.infer.find_model import find_model
+from cellscribble.infer.fit import format_um
+
+EPILOG = """\b
+Examples:
+  cellscribble predict ./imgs --overlay
+  cellscribble predict slide.zarr -m runs/nuclei -o results
+"""
+
+
+def _parse_block(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    if value is None:
+        return None
+    try:
+        block = tuple(int(part) for part in value.split(","))
+    except ValueError:
+        block = (0,)
+    if min(block) < 1 or len(block) > 3:
+        raise click.BadParameter(f"{value!r} is no block size; give 512 or 64,256,256 (z,y,x)", ctx, param)
+    return block
+
+
+@click.command(epilog=EPILOG)
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=click.Path(path_type=Path))
+@click.option(
+    "-m",
+    "--model",
+    metavar="MODEL",
+    help="Model file, run folder or name of a shipped model. [default: the newest run below this folder]",
+)
+@click.option(
+    "-o",
+    "--out",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    help="Folder of the results. [default: ./cellscribble_out; for a Zarr, beside it]",
+)
+@click.option("--classes", "as_classes", is_flag=True, help="Label classes instead of single objects.")
+@click.option("--probability", is_flag=True, help="Also write the probability of each class.")
+@click.option("--overlay/--no-overlay", default=False, help="Also write a PNG with the outlines on the image.")
+@click.option("--overwrite", is_flag=True, help="Replace results that exist.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON lines on stdout.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option(
+    "--block", "block_px", metavar="PX", callback=_parse_block, help="Block size, 512 or z,y,x: memory against speed."
+)
+@click.option("--axes", help="Axes of the file where it does not say them, such as ZCYX.")
+@click.option("--timepoint", type=click.IntRange(0), metavar="N", help="Which time point of a series, from 0.")
+@click.option("--level", type=click.IntRange(0), default=0, metavar="N", help="Pyramid level, 0 is the finest.")
+@click.option("--rescale", is_flag=True, help="Resample the image to the model's pixel size.")
+@click.option("--ignore-pixel-size", is_flag=True, help="Go on although pixel sizes differ.")
+@click.option("--threshold", type=float, metavar="P", help="Decide at this probability, not at the model's.")
+def command(inputs: tuple[Path, ...], model: str | None, out: Path | None, as_json: bool, **settings: Any) -> None:
+    """Segment images, folders of images, or OME-Zarr stores.
+
+    Writes NAME_labels.tif (NAME_labels.zarr for a Zarr) that Fiji, CellProfiler and napari open,
+    and NAME_labels.json that says how it was made.
+    """
+    path = find_model(model)
+    loaded = open_model(path)
+    say(f"model {path}{'' if model else ' (the newest run; choose another with -m)'}")
+    options = PredictOptions(**settings)
+    with progress_bar("predict") as bar:
+        jobs = predict_files(inputs, loaded, out, options, _Reporter(bar, as_json=as_json))
+    folders = ", ".join(dict.fromkeys(str(job.labels.parent) for job in jobs))
+    say(f"{_count(len(jobs), 'image')} done, results in {folders}")
+
+
+class _Reporter:
+    """Turns the batch's events into words and a bar on stderr, or JSON lines on stdout."""
+
+    def __init__(self, bar: Bar, *, as_json: bool) -> None:
+        self._bar = bar
+        self._as_json = as_json
+        self._n_images = 1
+        self._said: set[str] = set()
+
+    def __call__(self, event: str, /, **fields: Any) -> None:
+        if event == "progress":
+            done = fields["index"] + fields["done"] / fields["total"]
+            self._bar.update(done, self._n_images, shorten(fields["name"]))
+            return
+        if self._as_json:
+            emit(event, **fields)
+        if event == "start":
+            self._n_images = fields["n_images"]
+            where = fields["provider"].removesuffix("ExecutionProvider")
+            say(f"{_count(self._n_images, 'image')} on {where}")
+        elif event == "image":
+            shape = " x ".join(str(n) for n in fields["shape"])
+            size = format_um(fields["pixel_size_um"])
+            say(f"{fields['image']}: {fields['axes']} {shape} {fields['dtype']}, pixels {size} ({fields['origin']})")
+        elif event == "done":
+            for note in fields["notes"]:
+                if note not in self._said:
+                    warn(note)
+                    self._said.add(note)
+            found = "classes" if fields["n_objects"] is None else _count(fields["n_objects"], "object")
+            say(f"  {found} -> {fields['labels']} ({fields['seconds']:.1f} s)")
+        elif event == "failed":
+            warn(f"{fields['image']} failed: {fields['message']}")
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"

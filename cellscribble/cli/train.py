@@ -1,0 +1,131 @@
+"""cellscribble train"""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cellscribble.cli.output import Bar, emit, progress_bar, say, shorten, warn
+from cellscribble.methods.registry import DEFAULT_METHOD, METHODS
+
+
+@click.command()
+@click.argument("images", type=click.Path(exists=True, path_type=Path))
+@click.argument("scribbles", type=click.Path(exists=True, path_type=Path))
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Run folder. [default: runs/<date>_<method>]")
+@click.option("--minutes", type=float, help="Time budget; the stages are scaled to it. [default: 10]")
+@click.option("--epochs", type=int, help="Train for this many passes over the images instead.")
+@click.option("--method", type=click.Choice(list(METHODS)), help=f"How to learn. [default: {DEFAULT_METHOD}]")
+@click.option("--network", help="light, resnet34 or resnet50. [default: light]")
+@click.option(
+    "--encoder-weights", type=click.Path(exists=True, dir_okay=False), help="ImageNet state dict, for ResNets."
+)
+@click.option("--seed", type=int, help="Of everything random. [default: 0]")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where to compute. [default: auto]")
+@click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Settings as TOML.")
+@click.option("--axes", help="Axes of the image files, such as ZYX or CYX, where they are read wrongly.")
+@click.option("--timepoint", type=int, help="Which time point of a series, from 0.")
+@click.option("--resume", is_flag=True, help="Continue the run in --out, exactly.")
+@click.option("--json", "as_json", is_flag=True, help="Report as JSON lines on stdout.")
+def command(images: Path, scribbles: Path, out: Path | None, as_json: bool, resume: bool, **options: Any) -> None:
+    """Train a network on IMAGES from the strokes in SCRIBBLES, and export model.onnx.
+
+    An image and its strokes have the same name. Ctrl-C stops after the step and exports the best so far.
+    """
+    from cellscribble.config import load_config
+    from cellscribble.export.onnx import export
+    from cellscribble.train.inputs import open_training_set
+    from cellscribble.train.pictures import save_understood
+    from cellscribble.train.run import choose_run_folder, resumed_config, train
+
+    axes, timepoint = options.pop("axes"), options.pop("timepoint")
+    file = options.pop("config")
+    flags = {key: value for key, value in options.items() if value is not None}
+    folder = choose_run_folder(out, flags.get("method", DEFAULT_METHOD), resume, datetime.now())
+    config = resumed_config(folder, flags) if resume else load_config(file, flags)
+    training_set = open_training_set(images, scribbles, axes=axes, timepoint=timepoint)
+    report_understood(training_set)
+    save_understood(folder / "understood.png", training_set)
+    say(f"strokes as they were read: {folder / 'understood.png'}")
+    reporter = BarReporter()
+    with progress_bar("training") as reporter.bar:
+        result = train(training_set, config, folder, reporter, resume=resume)
+    model, comparisons = export(folder, folder / "model.onnx", overwrite=True)
+    worst = max(c.largest_difference for c in comparisons)
+    report_result(result, model.path, worst)
+    if as_json:
+        emit("done", model=model.path, run=folder, score=result.score, interrupted=result.interrupted)
+    if training_set.failures:
+        from cellscribble.core.errors import BatchError
+
+        raise BatchError(training_set.failures, len(training_set.pairs))
+
+
+class BarReporter:
+    """Shows a run on the progress bar."""
+
+    bar: Bar
+
+    def say(self, text: str) -> None:
+        say(text)
+
+    def tick(self, tick: Any) -> None:
+        terms = "  ".join(f"{name} {value:.3f}" for name, value in tick.terms.items())
+        score = f"  held-out {tick.score.score:.3f}" if tick.score else ""
+        self.bar.update(tick.done, tick.total, f"{tick.stage}  {terms}{score}")
+
+
+def report_understood(training_set: Any) -> None:
+    """Print what each image and its strokes were understood as."""
+    from rich.table import Table
+
+    from cellscribble.cli.output import console
+    from cellscribble.train.inputs import describe, pixel_size_text
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in ("image", "shape", "axes", "pixel size", *training_set.classes, "labelled"):
+        table.add_column(title, no_wrap=True)
+    rows = [describe(pair, training_set.classes) for pair in training_set.pairs]
+    for row in rows[:MAX_ROWS]:
+        counts = [str(n) for n in row["strokes"].values()]
+        share = f"{100 * row['labelled_share']:.2f} %"
+        size = pixel_size_text(row["pixel_size_um"])
+        table.add_row(shorten(row["name"]), row["shape"], row["axes"], size, *counts, share)
+    console().print(table)
+    totals = {name: sum(row["strokes"][name] for row in rows) for name in training_set.classes}
+    more = f" ({len(rows) - MAX_ROWS} more images not shown)" if len(rows) > MAX_ROWS else ""
+    say(f"{len(rows)} images{more}; strokes: " + ", ".join(f"{name} {n}" for name, n in totals.items()))
+    for what in ("read", "strokes_read"):
+        for text, n in Counter(row[what] for row in rows).most_common():
+            say(f"  {n} x {text}")
+    for text in training_set.warnings:
+        warn(text)
+    for name, message in training_set.failures.items():
+        warn(f"{name} is left out: {message}")
+
+
+MAX_ROWS = 12
+
+
+def report_result(result: Any, model: Path, worst: float) -> None:
+    """Print how it ended."""
+    if result.interrupted:
+        say(f"stopped after epoch {result.n_epochs}; the best state so far was exported (go on with --resume)")
+    if result.score is None:
+        say(f"no hold-out score: {result.holdout.reason or 'no state was scored before the end'}")
+    else:
+        s = result.score
+        n = " + ".join(str(k) for k in s["n_strokes"])
+        say(
+            f"held-out strokes: {s['score']:.3f} of the pixels right, 95 % interval "
+            f"{s['low']:.3f} to {s['high']:.3f} ({n} strokes)"
+        )
+    say(f"edges lie at probability {result.calibration.edge_level:.2f} of the raw network; built into the model")
+    say(f"torch and ONNX Runtime differ by {worst:.1e} at most")
+    say(f"pictures: {result.folder / 'curves.png'}, {result.folder / 'seen.png'}")
+    say(f"model: {model}")
+    say("next: cellscribble predict YOUR_IMAGES")

@@ -1,0 +1,155 @@
+"""The settings of one training run: flag over file over default."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from cellscribble.core.errors import InputError
+
+DEFAULT_MINUTES = 10.0
+EPOCHS_OF_A_BUDGET = 60
+"""A time budget is cut into about this many epochs, whatever its length."""
+
+
+@dataclass(frozen=True, slots=True)
+class AugmentConfig:
+    """Ranges of the random changes of a training patch.
+
+    scale : largest zoom, drawn log-uniformly from 1/scale..scale
+    rotate : also angles between the quarter turns (in the last two axes)
+    brightness : largest shift, in units of the normalised range
+    contrast : largest factor, drawn log-uniformly from 1/contrast..contrast
+    """
+
+    scale: float = 1.25
+    rotate: bool = True
+    brightness: float = 0.1
+    contrast: float = 1.3
+
+    def __post_init__(self) -> None:
+        _require(self.scale >= 1, f"augment.scale is {self.scale}; expected 1 (no zoom) or more")
+        _require(self.contrast >= 1, f"augment.contrast is {self.contrast}; expected 1 (none) or more")
+        _require(self.brightness >= 0, f"augment.brightness is {self.brightness}; expected 0 (none) or more")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """Everything that decides what a run learns; stored in the run folder and in the model.
+
+    method : name in the registry; its own settings stand in `method_settings`
+    network : "light", "resnet34" or "resnet50"
+    encoder_weights : path of an ImageNet state dict for a ResNet encoder, or None
+    minutes : time budget; None when `epochs` is given
+    epochs : passes over the training images; None when a time budget is given
+    warmup_epochs : length of the first stage; None takes 100, at most half of the run
+    refresh_every_epochs : gamma of Scribble2Label
+    patch_px : patch edge; the z extent of a volume's patch follows from its pixel size
+    batch_size, learning_rate : of RAdam; cosine annealing restarts with each stage
+    anywhere_share : share of the patches placed without regard to strokes
+    holdout_share : share of the strokes kept back for scoring
+    seed : of everything random
+    device : "auto", "cpu" or "cuda"
+    """
+
+    method: str = "scribble2label"
+    method_settings: Mapping[str, Any] = field(default_factory=dict)
+    network: str = "light"
+    encoder_weights: str | None = None
+    minutes: float | None = DEFAULT_MINUTES
+    epochs: int | None = None
+    warmup_epochs: int | None = None
+    refresh_every_epochs: int = 5
+    patch_px: int = 256
+    batch_size: int = 8
+    learning_rate: float = 3e-3
+    anywhere_share: float = 0.3
+    holdout_share: float = 0.1
+    seed: int = 0
+    device: str = "auto"
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+    def __post_init__(self) -> None:
+        _require(
+            (self.minutes is None) != (self.epochs is None),
+            f"minutes is {self.minutes} and epochs is {self.epochs}; give exactly one of them",
+        )
+        _require(self.minutes is None or self.minutes > 0, f"minutes is {self.minutes}; expected more than 0")
+        _require(self.epochs is None or self.epochs >= 1, f"epochs is {self.epochs}; expected 1 or more")
+        for name in ("refresh_every_epochs", "batch_size"):
+            _require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; expected 1 or more")
+        _require(self.patch_px >= 32, f"patch_px is {self.patch_px}; expected 32 or more")
+        _require(self.learning_rate > 0, f"learning_rate is {self.learning_rate}; expected more than 0")
+        for name in ("anywhere_share", "holdout_share"):
+            _require(0 <= getattr(self, name) < 1, f"{name} is {getattr(self, name)}; expected 0 <= share < 1")
+        _require(self.device in ("auto", "cpu", "cuda"), f"device is {self.device!r}; expected auto, cpu or cuda")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, as written into the run folder and the model."""
+        return {**asdict(self), "method_settings": dict(self.method_settings)}
+
+
+def config_from_mapping(values: Mapping[str, Any], source: str) -> TrainConfig:
+    """Build a config from nested plain values, as a TOML file or a run folder holds them.
+
+    Raises
+    ------
+    InputError
+        For an unknown key (names the closest one) or a value out of range.
+    """
+    values = dict(values)
+    _check_keys(values, TrainConfig, source)
+    augment = dict(values.pop("augment", {}))
+    _check_keys(augment, AugmentConfig, f"{source}, table [augment]")
+    if values.get("epochs") is not None and "minutes" not in values:
+        values["minutes"] = None
+    try:
+        return TrainConfig(augment=AugmentConfig(**augment), **values)
+    except TypeError as error:
+        raise InputError(f"{source}: a setting has the wrong type ({error})") from error
+
+
+def load_config(file: Path | None, flags: Mapping[str, Any]) -> TrainConfig:
+    """The config of a TOML file (or the defaults) with the given flags on top.
+
+    `flags` holds only what the user typed. `minutes` and `epochs` exclude one another: the flag
+    wins over what the file says of either.
+    """
+    values: dict[str, Any] = {}
+    if file is not None:
+        try:
+            values = tomllib.loads(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise InputError(f"{file} cannot be read as TOML: {error}") from error
+    flags = dict(flags)
+    for given, other in (("minutes", "epochs"), ("epochs", "minutes")):
+        if given in flags and other not in flags:
+            flags[other] = None
+    return config_from_mapping({**values, **flags}, str(file) if file else "the command line")
+
+
+def method_settings(config: TrainConfig, settings: type[Any]) -> Any:
+    """The method's own frozen settings, checked; `settings` is its Config class."""
+    _check_keys(config.method_settings, settings, f"[method_settings] of {config.method}")
+    try:
+        return settings(**config.method_settings)
+    except TypeError as error:
+        raise InputError(f"[method_settings] of {config.method}: wrong type ({error})") from error
+
+
+def _check_keys(values: Mapping[str, Any], settings: type[Any], source: str) -> None:
+    known = [f.name for f in fields(settings)]
+    for key in values:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(known) or 'none'}"
+            raise InputError(f"{source}: unknown setting {key!r}; {hint}")
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise InputError(message)

@@ -1,0 +1,168 @@
+"""Many images, one model: read, predict, write, and go on when one image fails."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from cellscribble import provenance
+from cellscribble.bundle import Model
+from cellscribble.core.errors import BatchError, CellScribbleError, InputError
+from cellscribble.core.volume import ImageVolume
+from cellscribble.infer.outputs import Job, plan_jobs
+from cellscribble.infer.predict import Prediction, predict
+from cellscribble.infer.runner import Runner
+from cellscribble.infer.write import write_results
+from cellscribble.io.images import open_image
+
+SCHEMA = 1
+"""Of the JSON file beside each result."""
+
+
+@dataclass(frozen=True, slots=True)
+class PredictOptions:
+    """What `cellscribble predict` can be told; names and meaning as its flags.
+
+    `as_classes`, `threshold`, `block_px`, `device`, `rescale`, `ignore_pixel_size` as in `predict`;
+    `axes`, `timepoint`, `level` as in `open_image`.
+    """
+
+    as_classes: bool = False
+    probability: bool = False
+    overlay: bool = False
+    overwrite: bool = False
+    threshold: float | None = None
+    block_px: tuple[int, ...] | None = None
+    device: str = "auto"
+    rescale: bool = False
+    ignore_pixel_size: bool = False
+    axes: str | None = None
+    timepoint: int | None = None
+    level: int = 0
+
+
+class Report(Protocol):
+    """Hears what happens: events "start", "image", "progress", "done", "failed" with their fields."""
+
+    def __call__(self, event: str, /, **fields: Any) -> None: ...
+
+
+def predict_files(
+    inputs: Sequence[str | Path],
+    model: Model,
+    out: str | Path | None,
+    options: PredictOptions,
+    report: Report,
+) -> list[Job]:
+    """Segment all images that `inputs` mean and write the results.
+
+    Labels are written last: where they are, all that belongs to them is there.
+
+    Returns
+    -------
+    The jobs, all done.
+
+    Raises
+    ------
+    BatchError
+        If some of several images failed; the others are done.
+    CellScribbleError
+        If nothing can be started (see `plan_jobs`, `Runner`), or the only image failed.
+    """
+    jobs = plan_jobs(
+        inputs, out, probability=options.probability, overlay=options.overlay, overwrite=options.overwrite
+    )
+    runner = Runner(model, options.device)
+    report("start", model=model.path, sha256=model.sha256, provider=runner.provider, n_images=len(jobs))
+    failures: dict[str, str] = {}
+    for index, job in enumerate(jobs):
+        try:
+            _run(job, index, model, runner, options, report)
+        except (CellScribbleError, OSError, MemoryError) as error:
+            known = _explain(error, job)
+            if len(jobs) == 1:
+                raise known from error.__cause__ if known is error else error
+            failures[str(job.image)] = str(known)
+            report("failed", index=index, image=job.image, message=str(known))
+    if failures:
+        raise BatchError(failures, len(jobs) - len(failures))
+    return jobs
+
+
+def _run(job: Job, index: int, model: Model, runner: Runner, options: PredictOptions, report: Report) -> None:
+    start = time.perf_counter()
+    image = open_image(job.image, axes=options.axes, timepoint=options.timepoint, level=options.level)
+    understood = describe_image(image)
+    report("image", index=index, image=job.image, **understood)
+    prediction = predict(
+        image,
+        model,
+        as_classes=options.as_classes,
+        threshold=options.threshold,
+        block_px=options.block_px,
+        rescale=options.rescale,
+        ignore_pixel_size=options.ignore_pixel_size,
+        runner=runner,
+        progress=lambda done, total: report("progress", index=index, name=job.name, done=done, total=total),
+    )
+    seconds = round(time.perf_counter() - start, 3)
+    record = {
+        "schema": SCHEMA,
+        "command": provenance.command(),
+        "created": provenance.now(),
+        "versions": provenance.versions(),
+        "model": {"path": str(model.path.resolve()), "sha256": model.sha256, "name": model.metadata.name},
+        "settings": asdict(options),
+        "segmenter": {"name": prediction.segmenter, "parameters": prediction.segmenter_parameters},
+        "provider": prediction.provider,
+        "image": {"path": str(job.image.resolve()), **understood},
+        "classes": list(prediction.classes),
+        **_counts(prediction),
+        "notes": list(prediction.notes),
+        "seconds": seconds,
+    }
+    write_results(job, image, prediction, record, overwrite=options.overwrite)
+    report(
+        "done",
+        index=index,
+        image=job.image,
+        labels=job.labels,
+        probability=job.probability,
+        overlay=job.overlay,
+        n_objects=record["n_objects"],
+        notes=prediction.notes,
+        seconds=seconds,
+    )
+
+
+def _explain(error: Exception, job: Job) -> CellScribbleError:
+    if isinstance(error, CellScribbleError):
+        return error
+    if isinstance(error, MemoryError):
+        return InputError(f"memory does not suffice for {job.image}; use a smaller --block, or a coarser --level")
+    return InputError(f"{job.image} cannot be used ({error}); check the file, its permissions and the disk")
+
+
+def describe_image(image: ImageVolume) -> dict[str, Any]:
+    """What was understood of an image, as plain values."""
+    return {
+        "shape": list(image.data.shape),
+        "axes": image.axes,
+        "dtype": str(image.data.dtype),
+        "is_rgb": image.is_rgb,
+        "channels": list(image.channel_names),
+        "pixel_size_um": None if image.pixel_size_um is None else list(image.pixel_size_um),
+        "origin": image.origin,
+    }
+
+
+def _counts(prediction: Prediction) -> dict[str, Any]:
+    if prediction.as_classes:
+        return {"n_objects": None}
+    if prediction.object_classes is None:
+        return {"n_objects": prediction.n_objects}
+    # Entry i belongs to label i + 1.
+    return {"n_objects": prediction.n_objects, "object_classes": prediction.object_classes.tolist()}

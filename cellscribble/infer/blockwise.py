@@ -1,0 +1,124 @@
+"""The network over an image of any size, block by block, with the result of the whole."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import numpy.typing as npt
+
+from cellscribble.bundle import Model
+from cellscribble.core.blocks import padded_shape, plan_blocks, read_padded
+from cellscribble.core.errors import CellScribbleError, FileFormatError, InputError, OutputError
+from cellscribble.core.intensity import fit_intensity
+from cellscribble.core.volume import ImageVolume
+from cellscribble.infer.runner import Runner
+
+DEFAULT_BLOCK_PX = {2: (1024, 1024), 3: (64, 192, 192)}
+"""By number of spatial axes. Larger blocks spend less on halos and need more memory."""
+
+MAX_BYTES_IN_MEMORY = 1 << 31
+"""Probability beyond this lies in a temporary file that vanishes with the array."""
+
+Progress = Callable[[int, int], None]
+"""Called with (blocks done, blocks in all)."""
+
+
+def predict_probability(
+    image: ImageVolume,
+    model: Model,
+    runner: Runner,
+    block_px: Sequence[int] | None = None,
+    progress: Progress | None = None,
+) -> npt.NDArray[np.float32]:
+    """Probability (K, *spatial) float32 of an image that fits the model (see `predict.check_fit`).
+
+    Intensity is fitted once to the whole image, blocks lie on the network's stride and carry its
+    halo, so the block size does not change the result (to 1e-5, the rounding of float32).
+
+    Parameters
+    ----------
+    image : in memory or lazy; one block at a time is read
+    block_px : size of what a block writes, px; by default `DEFAULT_BLOCK_PX`, at most the image
+
+    Raises
+    ------
+    InputError
+        If the block size is impossible, or the image holds NaN or is constant.
+    FileFormatError
+        If a lazy image turns out to be damaged.
+    ModelError
+        If the network fails on a block.
+    OutputError
+        If a large result does not fit into the temporary folder.
+    """
+    meta = model.metadata
+    shape = image.spatial_shape
+    block = _block(shape, block_px, meta.stride_multiple)
+    with _reading(image):
+        intensity = fit_intensity(image, meta.intensity)
+    blocks = list(plan_blocks(shape, block, meta.halo_px, meta.stride_multiple))
+    out = allocate((len(meta.classes), *shape))
+    for n_done, piece in enumerate(blocks, start=1):
+        with _reading(image):
+            pixels = read_padded(image.data, piece.read)
+        result = runner(intensity.apply(pixels))
+        out[(slice(None), *piece.write)] = result[(slice(None), *piece.keep)]
+        if progress is not None:
+            progress(n_done, len(blocks))
+    return out
+
+
+@contextmanager
+def _reading(image: ImageVolume) -> Iterator[None]:
+    # Codecs of lazy files raise these three kinds when they meet damage, long after opening.
+    try:
+        yield
+    except CellScribbleError:
+        raise
+    except (OSError, RuntimeError, ValueError) as error:
+        if isinstance(image.data, np.ndarray):
+            raise
+        raise FileFormatError(f"image {image.name!r} cannot be read to its end ({error}); copy it again") from error
+
+
+def allocate(shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+    """An empty float32 array; beyond `MAX_BYTES_IN_MEMORY` in a file without a name.
+
+    Raises
+    ------
+    OutputError
+        If the temporary folder has too little room.
+    """
+    n_bytes = math.prod(shape) * 4
+    if n_bytes <= MAX_BYTES_IN_MEMORY:
+        return np.empty(shape, np.float32)
+    folder = tempfile.gettempdir()
+    free = shutil.disk_usage(folder).free
+    # Writing to a mapped file on a full disk kills the process, so the room is taken beforehand.
+    remedy = f"set TMPDIR to a folder with {n_bytes / 1e9:.0f} GB free"
+    if free < n_bytes:
+        raise OutputError(f"probability needs {n_bytes / 1e9:.1f} GB but {folder} has {free / 1e9:.1f}; {remedy}")
+    with tempfile.TemporaryFile(dir=folder) as file:
+        if hasattr(os, "posix_fallocate"):
+            try:
+                os.posix_fallocate(file.fileno(), 0, n_bytes)
+            except OSError as error:
+                raise OutputError(f"{folder} cannot hold the probability ({error.strerror}); {remedy}") from None
+        return np.memmap(file, np.float32, "w+", shape=shape)
+
+
+def _block(shape: tuple[int, ...], block_px: Sequence[int] | None, multiple: Sequence[int]) -> tuple[int, ...]:
+    block = DEFAULT_BLOCK_PX[len(shape)] if block_px is None else tuple(block_px)
+    if len(block) == 1:
+        block = block * len(shape)
+    if len(block) != len(shape) or min(block) < 1:
+        raise InputError(
+            f"block is {block} px; expected one positive number or {len(shape)}, one for each spatial axis"
+        )
+    return tuple(min(b, n) for b, n in zip(block, padded_shape(shape, multiple), strict=True))

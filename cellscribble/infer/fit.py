@@ -1,0 +1,170 @@
+"""Whether an image fits a model: dimensions, channels, pixel size; and the resampling that makes it fit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cellscribble.bundle import ModelMetadata
+from cellscribble.core.errors import InputError, ModelError
+from cellscribble.core.labels import label_dtype
+from cellscribble.core.volume import ImageVolume
+
+TOLERANCE = 0.2
+"""Share by which pixel sizes may differ: networks see cells 20 % larger or smaller as the same."""
+
+MAX_RESAMPLED_BYTES = 1 << 34
+"""An image is resampled in memory, as float32."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How an image is put to a model.
+
+    shape : spatial shape in which the network sees it; None for the image's own
+    notes : what a user should know, one sentence each
+    """
+
+    shape: tuple[int, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def check_fit(
+    image: ImageVolume, meta: ModelMetadata, *, rescale: bool = False, ignore_pixel_size: bool = False
+) -> Fit:
+    """Find how `image` is put to the model.
+
+    Raises
+    ------
+    ModelError
+        If dimensions or channels differ, or the pixel size by more than `TOLERANCE` and neither
+        `rescale` nor `ignore_pixel_size` is given.
+    InputError
+        If both are given, or `rescale` without a pixel size on both sides.
+    """
+    if rescale and ignore_pixel_size:
+        raise InputError("--rescale and --ignore-pixel-size exclude each other; give one")
+    _check_dimensions(image, meta)
+    notes = _check_channels(image, meta)
+    if ignore_pixel_size:
+        return Fit(None, notes)
+    have, want = image.pixel_size_um, meta.pixel_size_um
+    if have is None or want is None:
+        who = "the image does not" if have is None else "the model does not"
+        if rescale:
+            raise InputError(
+                f"--rescale needs both pixel sizes, but {who} say its own; set it in the image "
+                "(Fiji: Image > Properties), or leave --rescale out"
+            )
+        return Fit(None, (*notes, f"{who} say its pixel size: objects are taken to be as large as in training"))
+    ratios = [h / w for h, w in zip(have, want, strict=True)]
+    if all(1 / (1 + TOLERANCE) <= ratio <= 1 + TOLERANCE for ratio in ratios):
+        return Fit(None, notes)
+    if not rescale:
+        raise ModelError(
+            f"image {image.name!r} has pixels of {format_um(have)} but the model was trained on "
+            f"{format_um(want)}; --rescale resamples the image for the network, --ignore-pixel-size goes on "
+            "as it is, and a pyramid may have a --level that fits"
+        )
+    shape = tuple(max(1, round(n * r)) for n, r in zip(image.spatial_shape, ratios, strict=True))
+    n_bytes = 4 * image.n_channels * max(math.prod(shape), math.prod(image.spatial_shape))
+    if n_bytes > MAX_RESAMPLED_BYTES:
+        raise InputError(
+            f"image {image.name!r} is too large to resample in memory ({n_bytes / 1e9:.0f} GB); "
+            "save it at the model's pixel size, or take the --level of its pyramid that is nearest"
+        )
+    return Fit(shape, (*notes, f"resampled from {format_um(have)} to the model's {format_um(want)}"))
+
+
+def _check_dimensions(image: ImageVolume, meta: ModelMetadata) -> None:
+    if image.axes == meta.axes:
+        return
+    if meta.ndim == 2:
+        remedy = "split the stack into planes (Fiji: Image > Stacks > Stack to Images), or train on stacks"
+    else:
+        remedy = "give a z-stack (if it is one, --axes names its axes), or train on single planes"
+    raise ModelError(
+        f"the model segments {meta.ndim}D images ({meta.axes}) but image {image.name!r} is "
+        f"{image.ndim}D ({image.axes} {tuple(image.data.shape)}); {remedy}"
+    )
+
+
+def _check_channels(image: ImageVolume, meta: ModelMetadata) -> tuple[str, ...]:
+    want = f"{len(meta.channels)} channel{'s' if len(meta.channels) > 1 else ''} ({', '.join(meta.channels)})"
+    kind = "RGB" if image.is_rgb else ", ".join(image.channel_names) or "unnamed"
+    if image.n_channels != len(meta.channels):
+        if image.is_rgb and len(meta.channels) == 1:
+            remedy = "turn the picture grey (Fiji: Image > Type > 8-bit)"
+        elif meta.is_rgb:
+            remedy = "turn the image into a colour picture (Fiji: Image > Type > RGB Color)"
+        else:
+            remedy = "give the channels the model was trained on, in this order (Fiji: Image > Color)"
+        raise ModelError(f"the model expects {want}, image {image.name!r} has {image.n_channels} ({kind}): {remedy}")
+    if image.is_rgb != meta.is_rgb:
+        return (f"the model was trained on {want}{', a colour picture' if meta.is_rgb else ''}; this image is {kind}",)
+    if image.channel_names and not image.is_rgb and image.channel_names != meta.channels:
+        return (f"channels are called {kind}; the model was trained on {', '.join(meta.channels)}",)
+    return ()
+
+
+def resample_image(image: ImageVolume, shape: Sequence[int]) -> ImageVolume:
+    """The image at another spatial shape, same dtype: linear, smoothed first where it shrinks."""
+    source = np.asarray(image.data)
+    channels = [_resize(channel.astype(np.float32), shape, smooth=True) for channel in source]
+    data = np.stack(channels)
+    if source.dtype.kind in "ui":
+        # The dtype carries the range of a colour picture (`IntensityRule` "range").
+        limits = np.iinfo(source.dtype)
+        data = np.clip(np.rint(data), limits.min, limits.max).astype(source.dtype)
+    pixel_size = image.pixel_size_um and tuple(
+        um * old / new for um, old, new in zip(image.pixel_size_um, image.spatial_shape, shape, strict=True)
+    )
+    return replace(image, data=data, pixel_size_um=pixel_size)
+
+
+def _resize(plane: npt.NDArray[np.float32], shape: Sequence[int], *, smooth: bool) -> Any:
+    from skimage.transform import resize
+
+    return resize(  # type: ignore[no-untyped-call]
+        plane, tuple(shape), order=1, mode="edge", preserve_range=True, anti_aliasing=smooth
+    )
+
+
+def resample_probability(probability: npt.NDArray[np.float32], shape: Sequence[int]) -> npt.NDArray[np.float32]:
+    """Probability (K, *spatial) at another spatial shape, linear; it still sums to 1."""
+    out = np.empty((len(probability), *shape), np.float32)
+    for plane, resized in zip(probability, out, strict=True):
+        resized[...] = _resize(plane, shape, smooth=False)
+    return out
+
+
+def resample_labels(
+    labels: npt.NDArray[np.integer], shape: Sequence[int], *, consecutive: bool
+) -> npt.NDArray[np.integer]:
+    """Labels (*spatial) at another shape: each pixel takes the label under its centre.
+
+    consecutive : number the objects 1..n again, since small ones can fall between two centres
+    """
+    indices = [
+        ((np.arange(new) + 0.5) * old / new).astype(np.intp) for old, new in zip(labels.shape, shape, strict=True)
+    ]
+    out: npt.NDArray[np.integer] = labels[np.ix_(*indices)]
+    if not consecutive:
+        return out
+    present = np.zeros(int(labels.max(initial=0)) + 1, bool)
+    present[out.ravel()] = True
+    present[0] = False
+    numbers = np.where(present, np.cumsum(present), 0)
+    return np.asarray(numbers[out], label_dtype(int(present.sum())))
+
+
+def format_um(pixel_size_um: Sequence[float] | None) -> str:
+    """ "0.5 x 0.25 µm", or "unknown"."""
+    if pixel_size_um is None:
+        return "unknown"
+    return " x ".join(f"{value:.4g}" for value in pixel_size_um) + " µm"

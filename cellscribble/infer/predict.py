@@ -1,0 +1,134 @@
+"""`predict`: one image, one model, one answer. The command line and users call the same function."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cellscribble.bundle import Model
+from cellscribble.core.errors import InputError
+from cellscribble.core.volume import ImageVolume
+from cellscribble.infer.blockwise import Progress, predict_probability
+from cellscribble.infer.fit import check_fit, resample_image, resample_labels, resample_probability
+from cellscribble.infer.runner import Runner
+from cellscribble.segment.instances import object_classes
+from cellscribble.segment.registry import get_segmenter
+
+CLASSES = "classes"
+"""The segmenter that gives class numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a model says of one image, on the image's own grid.
+
+    Parameters
+    ----------
+    name : the image's name
+    probability : (K, *spatial) float32, sums to 1, background first
+    labels : (*spatial) uint16 or uint32, 0 background; object numbers 1..n, or class numbers
+    segmenter, segmenter_parameters : what made the labels
+    classes : K names, background first
+    object_classes : (n,) int64, the class 1..K-1 of objects 1..n; None where `labels` are classes
+        already, or there is one class only
+    pixel_size_um : the image's
+    provider : the ONNX Runtime provider that ran
+    notes : what a user should know, one sentence each
+    """
+
+    name: str
+    probability: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.integer]
+    segmenter: str
+    segmenter_parameters: dict[str, Any]
+    classes: tuple[str, ...]
+    object_classes: npt.NDArray[np.int64] | None
+    pixel_size_um: tuple[float, ...] | None
+    provider: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def as_classes(self) -> bool:
+        """Whether `labels` are class numbers instead of object numbers."""
+        return self.segmenter == CLASSES
+
+    @property
+    def n_objects(self) -> int:
+        """Number of objects; 0 where `labels` are classes."""
+        return 0 if self.as_classes else int(self.labels.max(initial=0))
+
+
+def predict(
+    image: ImageVolume,
+    model: Model,
+    *,
+    as_classes: bool = False,
+    threshold: float | None = None,
+    block_px: Sequence[int] | None = None,
+    device: str = "auto",
+    rescale: bool = False,
+    ignore_pixel_size: bool = False,
+    runner: Runner | None = None,
+    progress: Progress | None = None,
+) -> Prediction:
+    """Segment one image.
+
+    Parameters
+    ----------
+    as_classes : labels are class numbers instead of objects
+    threshold : decide at this probability (0..1) instead of the model's own; objects only
+    block_px : size of a block, px; changes memory and speed, not the result
+    device : {"auto", "cpu", "cuda"}; not used when `runner` is given
+    rescale : resample the image to the model's pixel size, and the answer back
+    ignore_pixel_size : go on although pixel sizes differ
+    runner : a loaded `model`, to segment many images with one session
+    progress : called with (blocks done, blocks in all)
+
+    Raises
+    ------
+    ModelError
+        If the image does not fit the model, or the network cannot be run.
+    InputError
+        If options contradict each other, or the image holds NaN or is constant.
+    """
+    meta = model.metadata
+    fit = check_fit(image, meta, rescale=rescale, ignore_pixel_size=ignore_pixel_size)
+    name, parameters = _segmenter(model, as_classes=as_classes, threshold=threshold)
+    segment = get_segmenter(name)
+    runner = runner or Runner(model, device)
+    seen = image if fit.shape is None else resample_image(image, fit.shape)
+    probability = predict_probability(seen, model, runner, block_px, progress)
+    labels: npt.NDArray[np.integer] = segment(probability, parameters)
+    if fit.shape is not None:
+        labels = resample_labels(labels, image.spatial_shape, consecutive=name != CLASSES)
+        probability = resample_probability(probability, image.spatial_shape)
+    several = name != CLASSES and len(meta.classes) > 2
+    return Prediction(
+        name=image.name,
+        probability=probability,
+        labels=labels,
+        segmenter=name,
+        segmenter_parameters=parameters,
+        classes=meta.classes,
+        object_classes=object_classes(labels, probability) if several else None,
+        pixel_size_um=image.pixel_size_um,
+        provider=runner.provider,
+        notes=(*fit.notes, *((runner.note,) if runner.note else ())),
+    )
+
+
+def _segmenter(model: Model, *, as_classes: bool, threshold: float | None) -> tuple[str, dict[str, Any]]:
+    meta = model.metadata
+    name = CLASSES if as_classes else meta.segmenter
+    parameters = dict(meta.segmenter_parameters) if name == meta.segmenter else {}
+    if threshold is None:
+        return name, parameters
+    if name == CLASSES:
+        raise InputError("--threshold does not apply to classes, where the most probable one wins; leave it out")
+    if not 0 < threshold < 1:
+        raise InputError(f"--threshold is {threshold}; expected a probability between 0 and 1, such as 0.5")
+    return name, parameters | {"threshold": threshold}

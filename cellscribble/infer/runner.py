@@ -1,0 +1,175 @@
+"""One ONNX Runtime session that turns a normalised block into probability.
+
+ONNX Runtime falls back to the CPU without a word in its return values but with loud lines on
+stderr where CUDA libraries are missing. So CUDA is asked for only when it is wanted, and what the
+session really uses is read back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cellscribble.bundle import Model
+from cellscribble.core.errors import InputError, MissingExtraError, ModelError
+
+DEVICES = ("auto", "cpu", "cuda")
+CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+
+CUDA_REMEDY = (
+    'install NVIDIA\'s driver and "onnxruntime-gpu[cuda,cudnn]", and remove plain onnxruntime; '
+    "'cellscribble doctor' says what is found; or use --device cpu"
+)
+
+
+class Runner:
+    """A loaded network; call it with blocks.
+
+    Parameters
+    ----------
+    model : the model file
+    device : {"auto", "cpu", "cuda"}
+        "auto" takes a CUDA device where there is one and it works, else the CPU.
+    threads : CPU threads; None for as many as this process may use
+
+    Attributes
+    ----------
+    provider : "CUDAExecutionProvider" or "CPUExecutionProvider": what really runs.
+    note : why the CPU runs although a CUDA device is there; empty otherwise.
+
+    Raises
+    ------
+    InputError
+        If the device has another name, or "cuda" was asked for and does not work.
+    MissingExtraError
+        If ONNX Runtime is not installed.
+    ModelError
+        If ONNX Runtime cannot load the network, or it has other inputs and outputs than promised.
+    """
+
+    def __init__(self, model: Model, device: str = "auto", threads: int | None = None) -> None:
+        if device not in DEVICES:
+            raise InputError(f"device is {device!r}; expected one of {', '.join(DEVICES)}")
+        self._ort = _import_onnxruntime()
+        self._threads = threads or _usable_cores()
+        self.metadata = model.metadata
+        self.note = ""
+        wanted = device == "cuda" or (device == "auto" and cuda_device_present())
+        self._session = self._open(model.path, cuda=wanted)
+        self.provider = str(self._session.get_providers()[0])
+        if wanted and self.provider != CUDA:
+            if device == "cuda":
+                raise InputError(f"CUDA was asked for but ONNX Runtime cannot use it: {CUDA_REMEDY}")
+            self.note = f"a CUDA device is there but ONNX Runtime cannot use it, so the CPU runs: {CUDA_REMEDY}"
+        self._check_contract(model)
+
+    def __call__(self, block: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Probability (K, *spatial) float32 of a normalised block (C, *spatial) float32.
+
+        Raises
+        ------
+        ModelError
+            If the network fails on this block; most often memory does not suffice.
+        """
+        batch = np.ascontiguousarray(block[np.newaxis], dtype=np.float32)
+        try:
+            (probability,) = self._session.run(["probability"], {"image": batch})
+        except self._failures() as error:
+            raise ModelError(
+                f"the network failed on a block of {block.shape[1:]} px ({_first_line(error)}); "
+                "if memory is short, use a smaller --block"
+            ) from error
+        out: npt.NDArray[np.float32] = probability[0]
+        if out.shape != (len(self.metadata.classes), *block.shape[1:]):
+            raise ModelError(
+                f"the network answered {out.shape} to a block {block.shape}; expected "
+                f"{(len(self.metadata.classes), *block.shape[1:])}: export the model again"
+            )
+        return out
+
+    def _open(self, path: Path, *, cuda: bool) -> Any:
+        options = self._ort.SessionOptions()
+        options.log_severity_level = 3
+        # ONNX Runtime's own default counts the machine's cores, also where a cluster gave us few.
+        options.intra_op_num_threads = self._threads
+        providers: list[Any] = [CPU]
+        if cuda and CUDA in self._ort.get_available_providers():
+            providers = [(CUDA, {"cudnn_conv_algo_search": "HEURISTIC"}), CPU]
+        try:
+            with _quiet(self._ort, active=len(providers) > 1):
+                return self._ort.InferenceSession(str(path), options, providers=providers)
+        except self._failures() as error:
+            raise ModelError(
+                f"ONNX Runtime {self._ort.__version__} cannot load {path} ({_first_line(error)}); "
+                "copy the model again, or export it with 'cellscribble export'"
+            ) from None
+
+    def _check_contract(self, model: Model) -> None:
+        inputs = {i.name: i.shape for i in self._session.get_inputs()}
+        outputs = {o.name: o.shape for o in self._session.get_outputs()}
+        rank = model.metadata.ndim + 2
+        if len(inputs.get("image", ())) != rank or len(outputs.get("probability", ())) != rank:
+            raise ModelError(
+                f"{model.path} has inputs {inputs} and outputs {outputs}; expected 'image' and 'probability' "
+                f"of {rank} axes (N, {', '.join(model.metadata.axes)}): export the model again"
+            )
+
+    def _failures(self) -> tuple[type[Exception], ...]:
+        # Its exceptions share no base but Exception, and their list grows from release to release.
+        state = vars(self._ort.capi.onnxruntime_pybind11_state).values()
+        kinds = [kind for kind in state if isinstance(kind, type) and issubclass(kind, Exception)]
+        return (*kinds, RuntimeError, ValueError)
+
+
+def cuda_device_present() -> bool:
+    """Whether a CUDA device can be seen, by its device files alone: no library is loaded."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
+        return False
+    if sys.platform == "win32":
+        return Path(os.environ.get("SYSTEMROOT", r"C:\Windows"), "System32", "nvcuda.dll").is_file()
+    return any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg"))
+
+
+def _import_onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingExtraError(
+            f"ONNX Runtime cannot be imported ({error}); run: pip install --force-reinstall onnxruntime-gpu "
+            "(onnxruntime on a Mac or ARM); removing one of the two wheels breaks the other"
+        ) from None
+    return onnxruntime
+
+
+@contextlib.contextmanager
+def _quiet(ort: Any, *, active: bool) -> Iterator[None]:
+    """Load CUDA's libraries from pip's wheels where they are, without the lines printed about it."""
+    if not active:
+        yield
+        return
+    ort.set_default_logger_severity(4)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            if hasattr(ort, "preload_dlls"):
+                ort.preload_dlls()
+            yield
+    finally:
+        ort.set_default_logger_severity(2)
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -1,0 +1,81 @@
+"""The files of one prediction."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cellscribble.core.volume import ImageVolume
+from cellscribble.infer.outputs import Job
+from cellscribble.infer.predict import Prediction
+from cellscribble.io.atomic import remove, save_json
+from cellscribble.io.ome_zarr import write_ome_zarr
+from cellscribble.io.pictures import overlay_labels, save_png, to_rgb
+from cellscribble.io.tiff import save_image, save_labels
+
+MAX_OVERLAY_PX = 4096
+"""Longer side of an overlay at most; viewers choke on larger PNGs."""
+
+
+def write_results(
+    job: Job, image: ImageVolume, prediction: Prediction, record: dict[str, Any], *, overwrite: bool
+) -> None:
+    """Write what `job` names; labels last, and nothing is left if one of the files fails.
+
+    Parameters
+    ----------
+    record : how the result was made; a JSON file, and in a Zarr the attribute "cellscribble" too
+
+    Raises
+    ------
+    OutputError
+        If a file exists (without `overwrite`) or cannot be written.
+    """
+    written: list[Path] = []
+    try:
+        if job.probability is not None:
+            _write_probability(job.probability, prediction, image.axes, to_zarr=job.to_zarr, overwrite=overwrite)
+            written.append(job.probability)
+        if job.overlay is not None:
+            save_png(job.overlay, _overlay(image, prediction), overwrite)
+            written.append(job.overlay)
+        save_json(job.provenance, record, overwrite)
+        written.append(job.provenance)
+        if job.to_zarr:
+            write_ome_zarr(
+                job.labels,
+                prediction.labels,
+                image.axes[1:],
+                image.pixel_size_um,
+                attributes={"cellscribble": record},
+                overwrite=overwrite,
+            )
+        else:
+            save_labels(job.labels, prediction.labels, image.pixel_size_um, overwrite)
+    except BaseException:
+        # A result without its labels would look like one that was made.
+        for path in written:
+            remove(path)
+        raise
+
+
+def _overlay(image: ImageVolume, prediction: Prediction) -> npt.NDArray[np.uint8]:
+    """Outlines on the image, of a stack on its middle plane; a huge image is thinned out."""
+    labels = prediction.labels
+    plane = labels[labels.shape[0] // 2] if labels.ndim == 3 else labels
+    step = math.ceil(max(plane.shape) / MAX_OVERLAY_PX)
+    return overlay_labels(to_rgb(image, step=step), plane[::step, ::step])
+
+
+def _write_probability(path: Path, prediction: Prediction, axes: str, *, to_zarr: bool, overwrite: bool) -> None:
+    size, names = prediction.pixel_size_um, prediction.classes
+    if to_zarr:
+        write_ome_zarr(
+            path, prediction.probability, axes, size, kind="image", channel_names=names, overwrite=overwrite
+        )
+    else:
+        save_image(path, np.asarray(prediction.probability), axes, size, names, overwrite)

@@ -1,0 +1,188 @@
+"""Opening any image file as an `ImageVolume`, and finding the images of a folder."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from cellscribble.core.errors import FileFormatError, InputError
+from cellscribble.core.volume import ImageVolume
+from cellscribble.io.atomic import is_zarr
+from cellscribble.io.axes import check_axes, plan_axes, to_canonical
+from cellscribble.io.ome_zarr_read import open_ome_zarr
+from cellscribble.io.tiff_read import open_tiff
+
+TIFF_SUFFIXES = (".ome.tiff", ".ome.tif", ".tiff", ".tif", ".btf", ".svs", ".ndpi", ".lsm", ".qptiff", ".scn")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
+ZARR_SUFFIXES = (".ome.zarr", ".zarr")
+IMAGE_SUFFIXES = TIFF_SUFFIXES + PICTURE_SUFFIXES + ZARR_SUFFIXES
+"""Longest first where one ends with another."""
+
+OUTPUT_ENDINGS = ("_labels", "_probability", "_uncertainty", "_overlay")
+"""What `predict` appends to an image's name; such files are not taken as images of a folder."""
+
+SCRIBBLE_ENDINGS = ("_scribbles", "_scribble", "_strokes")
+
+_VENDOR_SUFFIXES = (".czi", ".nd2", ".lif", ".oib", ".oif", ".vsi", ".mrxs", ".ims", ".dv", ".stk", ".h5")
+
+
+def open_image(
+    path: str | Path, *, axes: str | None = None, timepoint: int | None = None, level: int = 0
+) -> ImageVolume:
+    """The image at `path` in canonical order (C, Y, X) or (C, Z, Y, X), lazy where it is large.
+
+    Parameters
+    ----------
+    path : TIFF (also OME, BigTIFF, ImageJ, slides), PNG, JPEG, BMP, or a folder with OME-Zarr
+    axes : axes of the stored array, one of the letters TCZYXS each, where the file says it wrongly
+        or not at all
+    timepoint : which time point of a time series, from 0
+    level : which level of a pyramid, 0 is full resolution
+
+    Returns
+    -------
+    ImageVolume
+        With `origin` telling how axes and pixel size were found.
+
+    Raises
+    ------
+    FileFormatError
+        If the file is damaged, empty, or not an image that we read.
+    InputError
+        If the file is missing, its axes are unclear, it has several time points and none is
+        chosen, or the level does not exist.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"no image {path}{_similar(path)}")
+    name, suffix = image_name(path), _suffix(path)
+    if is_zarr(path):
+        return open_ome_zarr(path, name, axes=axes, timepoint=timepoint, level=level)
+    if path.is_dir():
+        raise FileFormatError(f"{path} is a folder and no OME-Zarr image; give an image file")
+    if path.stat().st_size == 0:
+        raise FileFormatError(f"{path} is empty (0 bytes); copy it again")
+    if suffix in TIFF_SUFFIXES:
+        return open_tiff(path, name, axes, timepoint, level)
+    if suffix in PICTURE_SUFFIXES:
+        if level:
+            raise InputError(f"{path} has no pyramid level {level}; it has level 0 only")
+        return _open_picture(path, name, axes, timepoint)
+    if path.suffix.lower() in _VENDOR_SUFFIXES:
+        remedy = "open it in Fiji (File > Import > Bio-Formats) and save it as TIFF"
+    else:
+        remedy = f"expected one of {' '.join(IMAGE_SUFFIXES)}"
+    raise FileFormatError(f"{path} has the suffix {path.suffix!r}, which is not read here; {remedy}")
+
+
+def list_images(path: str | Path) -> list[Path]:
+    """The images of a folder in natural order (img2 before img10); a file or OME-Zarr gives itself.
+
+    Hidden files, our own results and scribble files are left out.
+
+    Raises
+    ------
+    InputError
+        If there is nothing at `path` or no image in it.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"no image or folder {path}{_similar(path)}")
+    if not path.is_dir() or is_zarr(path):
+        return [path]
+    found = [p for p in path.iterdir() if not p.name.startswith(".")]
+    images = [p for p in found if _is_image(p)]
+    names = {image_name(p) for p in images}
+    images = [p for p in images if not _is_class_mask(image_name(p), names)]
+    if not images:
+        seen = ", ".join(sorted(p.name for p in found)[:5]) or "nothing"
+        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+        raise InputError(f"no images in the folder {path}: it holds {seen}{more}; expected {' '.join(IMAGE_SUFFIXES)}")
+    return sorted(images, key=natural_key)
+
+
+def image_name(path: str | Path) -> str:
+    """The file's name without folder and image suffix: "a/cells.2.ome.tif" -> "cells.2"."""
+    path = Path(path)
+    suffix = _suffix(path)
+    return path.name[: len(path.name) - len(suffix)] if suffix else path.stem
+
+
+def natural_key(path: Path) -> list[tuple[int, str]]:
+    """Sort key by which img2 comes before img10."""
+    parts = re.split(r"(\d+)", path.name.lower())
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+
+
+def read_picture(path: Path) -> tuple[np.ndarray[Any, Any], str]:
+    """A PNG, JPEG or BMP as (Y, X) or (Y, X, S), and its Pillow mode; palettes stay indices.
+
+    Raises
+    ------
+    FileFormatError
+        If it cannot be decoded.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as picture:
+                mode = picture.mode
+                known = mode in ("1", "L", "P", "LA", "RGB", "RGBA", "I", "F") or mode.startswith("I;16")
+                return np.asarray(picture if known else picture.convert("RGB")), mode
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise FileFormatError(
+            f"{path} cannot be read as a picture: {error}; copy it again, or save it as TIFF"
+        ) from error
+
+
+def _open_picture(path: Path, name: str, axes: str | None, timepoint: int | None) -> ImageVolume:
+    data, mode = read_picture(path)
+    if mode == "P":
+        with Image.open(path) as picture:
+            data = np.asarray(picture.convert("RGB"))
+        if bool((data == data[..., :1]).all()):
+            data = data[..., 0]
+    if data.dtype == np.bool_:
+        data = data.astype(np.uint8) * np.uint8(255)
+    letters = "YXS"[: data.ndim] if axes is None else check_axes(axes, data.shape)
+    plan = plan_axes(letters, data.shape, timepoint)
+    source = "--axes" if axes else f"the {path.suffix[1:].upper()} picture"
+    return ImageVolume(
+        data=to_canonical(data, plan),
+        axes=plan.axes,
+        name=name,
+        is_rgb=plan.is_rgb,
+        origin=f"axes {letters} from {source}, no pixel size",
+    )
+
+
+def _is_image(path: Path) -> bool:
+    name, suffix = image_name(path), _suffix(path)
+    if not suffix or name.endswith(OUTPUT_ENDINGS + SCRIBBLE_ENDINGS):
+        return False
+    return is_zarr(path) if suffix in ZARR_SUFFIXES else path.is_file()
+
+
+def _is_class_mask(name: str, names: set[str]) -> bool:
+    # cells_bg.png beside cells.png is a stroke mask of it.
+    return name.lower().endswith(("_bg", "_fg")) and name[:-3] in names
+
+
+def _suffix(path: Path) -> str:
+    lower = path.name.lower()
+    found = [suffix for suffix in IMAGE_SUFFIXES if lower.endswith(suffix)]
+    return max(found, key=len) if found else ""
+
+
+def _similar(path: Path) -> str:
+    folder = path.parent
+    if not folder.is_dir():
+        return f": the folder {folder} does not exist"
+    close = difflib.get_close_matches(path.name, [p.name for p in folder.iterdir()], n=3, cutoff=0.6)
+    return f"; did you mean {' or '.join(close)}?" if close else f" in the folder {folder.resolve()}"

@@ -1,0 +1,79 @@
+"""The light network: a U-Net made for two CPU cores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from cellscribble.nn.layers import CONV, conv_block, upsample
+
+
+class LightUNet(nn.Module):
+    """U-Net (Ronneberger et al., MICCAI 2015) whose wide layers start at half resolution.
+
+    A stride-2 stem does nearly all the work on a quarter of the pixels; one thin branch at full
+    resolution keeps the place of the edges. About 0.7 M parameters and 40 GFLOP a megapixel
+    in 2D, against 106 of a plain U-Net of width 16.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+    ndim : {2, 3}
+    strides : one tuple of ndim ints a level; the first belongs to the stem. (1, 2, 2) keeps the
+        sections of an anisotropic volume apart.
+    widths : channels of each level, beginning at the stem.
+
+    Input (B, C, *spatial) float32, each axis a multiple of `stride_multiple`; output
+    (B, out_channels, *spatial) logits.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        ndim: int,
+        strides: Sequence[Sequence[int]],
+        widths: Sequence[int] = (24, 48, 96, 128),
+        full_width: int = 8,
+    ) -> None:
+        super().__init__()
+        self.ndim = ndim
+        self.strides = [tuple(s) for s in strides]
+        self.full = conv_block(ndim, in_channels, full_width)
+        inputs = [in_channels, *widths[:-1]]
+        self.encoders = nn.ModuleList(
+            nn.Sequential(conv_block(ndim, a, b, stride), conv_block(ndim, b, b))
+            for a, b, stride in zip(inputs, widths, self.strides, strict=True)
+        )
+        skips = [full_width, *widths[:-1]]
+        outputs = [2 * full_width, *widths[:-1]]
+        # 1x1 convolutions narrow the coarse map before it is enlarged: the cheap place to do it.
+        self.narrow = nn.ModuleList(
+            conv_block(ndim, deep, skip, kernel=1)
+            for deep, skip in zip([*outputs[1:], widths[-1]], skips, strict=True)
+        )
+        self.decoders = nn.ModuleList(
+            conv_block(ndim, 2 * skip, out) for skip, out in zip(skips, outputs, strict=True)
+        )
+        self.classify = CONV[ndim](outputs[0], out_channels, 1)
+
+    @property
+    def stride_multiple(self) -> tuple[int, ...]:
+        """Input sizes and block origins must be multiples of this, px on each axis."""
+        product = torch.tensor(self.strides).prod(dim=0)
+        return tuple(int(n) for n in product)
+
+    def forward(self, image: Tensor) -> Tensor:
+        skips = [self.full(image)]
+        x = image
+        for encoder in self.encoders:
+            x = encoder(x)
+            skips.append(x)
+        x = skips.pop()
+        for level in reversed(range(len(self.decoders))):
+            x = upsample(self.narrow[level](x), self.strides[level])
+            x = self.decoders[level](torch.cat([x, skips[level]], dim=1))
+        logits: Tensor = self.classify(x)
+        return logits

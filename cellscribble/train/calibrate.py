@@ -1,0 +1,67 @@
+"""After training: where the edge is, and how objects are told apart. No mask is used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cellscribble.core.labels import UNLABELLED
+from cellscribble.data.samples import Sample
+from cellscribble.methods.base import Predict
+from cellscribble.segment.edge_level import EdgeEvidence, shift_to_edge
+from cellscribble.segment.fit import fit_instance_parameters
+
+MAX_PIXELS = 12_000_000
+"""Enough contour for a stable level; predicting more would only cost time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What goes into the head and the segmenter.
+
+    edge_level : raw foreground probability at the image's edges, see `segment.edge_level`
+    edge_gain : how much steeper the image is there than at 0.5
+    segmenter_parameters : of the instance segmenter, chosen on strokes
+    report : figures for the run folder
+    """
+
+    edge_level: float
+    edge_gain: float
+    segmenter_parameters: dict[str, Any]
+    report: dict[str, Any]
+
+
+def calibrate(samples: Sequence[Sample], predict: Predict, rng: np.random.Generator) -> Calibration:
+    """Measure edge level and instance parameters on the training images and their strokes."""
+    chosen = _choose(samples, rng)
+    predictions = [predict(sample) for sample in chosen]
+    evidence = EdgeEvidence()
+    for sample, probability in zip(chosen, predictions, strict=True):
+        evidence.add(sample.normalised(), probability)
+    edge = evidence.level()
+    shifted = [shift_to_edge(p, edge.level) for p in predictions]
+    parameters, report = fit_instance_parameters(shifted, [all_strokes(s) for s in chosen])
+    return Calibration(edge.level, edge.gain, parameters.to_dict(), {"edge": asdict(edge), "instances": report})
+
+
+def all_strokes(sample: Sample) -> npt.NDArray[np.int16]:
+    """Learnt and held-out strokes together, (*spatial) int16."""
+    return np.where(sample.scribbles == UNLABELLED, sample.held_out, sample.scribbles)
+
+
+def _choose(samples: Sequence[Sample], rng: np.random.Generator) -> list[Sample]:
+    """Images with strokes first, in random order, up to `MAX_PIXELS`; at least one."""
+    order = sorted(rng.permutation(len(samples)), key=lambda i: not (all_strokes(samples[i]) >= 0).any())
+    chosen: list[Sample] = []
+    n_pixels = 0
+    for index in order:
+        size = samples[index].scribbles.size
+        if chosen and n_pixels + size > MAX_PIXELS:
+            continue
+        chosen.append(samples[index])
+        n_pixels += size
+    return chosen

@@ -1,0 +1,241 @@
+"""Pairing images with their strokes, and saying what was understood."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cellscribble.core.errors import CellScribbleError, InputError
+from cellscribble.core.intensity import IntensityRule
+from cellscribble.core.labels import BACKGROUND, UNLABELLED
+from cellscribble.core.volume import ImageVolume
+from cellscribble.data.samples import Sample, find_strokes, make_sample
+from cellscribble.io.images import image_name, list_images, open_image
+from cellscribble.io.scribbles import Scribbles, align_classes, find_scribbles, read_scribbles
+
+EDGE_PX = 2
+"""Strokes that all lie this close to one border are a mistake of the drawing program."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One image as it was understood; `scribbles` is None for an image without strokes."""
+
+    image: ImageVolume
+    scribbles: Scribbles | None
+
+    @property
+    def name(self) -> str:
+        return self.image.name
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSet:
+    """All images with their strokes.
+
+    classes : names, background first
+    colors : RGB 0..255, one a class
+    warnings : sentences for the user
+    failures : name -> message of each file that could not be used
+    """
+
+    pairs: tuple[Pair, ...]
+    classes: tuple[str, ...]
+    colors: tuple[tuple[int, int, int], ...]
+    warnings: tuple[str, ...]
+    failures: dict[str, str]
+
+    @property
+    def pixel_size_um(self) -> tuple[float, ...] | None:
+        """The most frequent pixel size of the images."""
+        return Counter(p.image.pixel_size_um for p in self.pairs).most_common(1)[0][0]
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """sha256 of the pixels of every image and of its strokes: what the model was trained on."""
+        out = {}
+        for pair in self.pairs:
+            out[pair.name] = _sha256(pair.image.data)
+            if pair.scribbles is not None:
+                out[f"{pair.name} (strokes)"] = _sha256(pair.scribbles.data)
+        return out
+
+    @property
+    def rule(self) -> IntensityRule:
+        """Colour pictures keep their colours; everything else is normalised image by image."""
+        return IntensityRule("range") if self.pairs[0].image.is_rgb else IntensityRule()
+
+
+def open_training_set(
+    images: Path, scribbles: Path, *, axes: str | None = None, timepoint: int | None = None
+) -> TrainingSet:
+    """Open and check everything before any training.
+
+    Raises
+    ------
+    InputError
+        If no image has strokes (both folders' names are shown), images disagree in channels or
+        dimensions, only one class is stroked, or all strokes lie on one image border.
+    """
+    pairs, failures = [], {}
+    for path in list_images(images):
+        try:
+            pairs.append(_open_pair(path, scribbles, axes, timepoint))
+        except CellScribbleError as error:
+            failures[path.name] = str(error)
+    if not any(p.scribbles for p in pairs):
+        _raise_no_pair(images, scribbles, failures)
+    pairs = _align(pairs)
+    with_strokes = [p for p in pairs if p.scribbles is not None]
+    _check_alike(pairs)
+    first = max((p.scribbles for p in with_strokes if p.scribbles), key=lambda s: len(s.class_names))
+    n_classes = 1 + max(int(p.scribbles.data.max()) for p in with_strokes if p.scribbles)
+    _check_classes(with_strokes, n_classes)
+    names = tuple(first.class_names[:n_classes])
+    warnings = _warnings(pairs, names)
+    return TrainingSet(tuple(pairs), names, tuple(first.colors[:n_classes]), warnings, failures)
+
+
+def _sha256(data: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(data).tobytes()).hexdigest()
+
+
+def samples_of(training_set: TrainingSet) -> list[Sample]:
+    """Samples for the loop; an image without strokes is all unlabelled."""
+    out = []
+    for pair in training_set.pairs:
+        shape = pair.image.spatial_shape
+        strokes = pair.scribbles.data if pair.scribbles else np.full(shape, UNLABELLED, np.int16)
+        out.append(make_sample(pair.image, strokes, training_set.rule))
+    return out
+
+
+def _open_pair(path: Path, scribbles: Path, axes: str | None, timepoint: int | None) -> Pair:
+    image = open_image(path, axes=axes, timepoint=timepoint)
+    image = image.with_data(np.asarray(image.data))
+    files = find_scribbles(scribbles, image_name(path))
+    if not files:
+        return Pair(image, None)
+    strokes = read_scribbles(files, image.spatial_shape, image=image.data, timepoint=timepoint)
+    if not (strokes.data != UNLABELLED).any():
+        return Pair(image, None)
+    return Pair(image, strokes)
+
+
+def _align(pairs: Sequence[Pair]) -> list[Pair]:
+    """Give a class the same number in all images, also where ROIs name it."""
+    aligned = iter(align_classes([p.scribbles for p in pairs if p.scribbles]))
+    return [Pair(p.image, next(aligned) if p.scribbles else None) for p in pairs]
+
+
+def _raise_no_pair(images: Path, scribbles: Path, failures: dict[str, str]) -> None:
+    if failures:
+        name, message = next(iter(failures.items()))
+        raise InputError(f"no image could be used with its strokes; the first of {len(failures)}: {name}: {message}")
+    image_names = ", ".join(p.name for p in list_images(images)[:4])
+    stroke_names = ", ".join(sorted(p.name for p in scribbles.iterdir())[:4]) if scribbles.is_dir() else scribbles.name
+    raise InputError(
+        f"no image has strokes: images are called {image_names} ..., stroke files {stroke_names or '(none)'} ...; "
+        "save each stroke file under its image's name (cell1.tif with cell1.tif, cell1.png or cell1.zip), "
+        "and draw at least one stroke"
+    )
+
+
+def _check_alike(pairs: Sequence[Pair]) -> None:
+    first = pairs[0].image
+    for pair in pairs[1:]:
+        image = pair.image
+        if (image.n_channels, image.axes) != (first.n_channels, first.axes):
+            raise InputError(
+                f"images differ: {first.name!r} is {first.axes} with {first.n_channels} channels, {image.name!r} is "
+                f"{image.axes} with {image.n_channels}; train on images of one kind, or give --axes"
+            )
+
+
+def _check_classes(pairs: Sequence[Pair], n_classes: int) -> None:
+    counts = np.zeros(n_classes, int)
+    for pair in pairs:
+        assert pair.scribbles is not None
+        data = pair.scribbles.data
+        counts += np.bincount(data[data != UNLABELLED], minlength=n_classes)
+    present = np.flatnonzero(counts)
+    if len(present) < 2:
+        only = "background" if present[0] == BACKGROUND else f"class {present[0]}"
+        raise InputError(
+            f"only {only} is stroked ({counts.sum()} pixels in {len(pairs)} images); "
+            "draw at least one stroke on background and one on a cell"
+        )
+    missing = np.flatnonzero(counts == 0)
+    if len(missing):
+        raise InputError(
+            f"class {missing[0]} has no stroke though class {n_classes - 1} has; "
+            "number the classes without gaps: 1 background, 2 first class, 3 second class"
+        )
+    if all(_on_border(p.scribbles.data) for p in pairs if p.scribbles):
+        raise InputError(
+            f"all strokes lie within {EDGE_PX} px of an image border; that is a frame and no drawing: "
+            "export the strokes again and look at them"
+        )
+
+
+def _on_border(strokes: np.ndarray) -> bool:
+    inner = strokes[(..., *(slice(EDGE_PX, -EDGE_PX),) * 2)]
+    return bool((inner == UNLABELLED).all())
+
+
+def _warnings(pairs: Sequence[Pair], names: Sequence[str]) -> tuple[str, ...]:
+    out = []
+    stroked = [p for p in pairs if p.scribbles]
+    for label, name in enumerate(names):
+        having = [p.name for p in stroked if p.scribbles and (p.scribbles.data == label).any()]
+        if len(having) == 1 and len(stroked) > 1:
+            out.append(
+                f"class {name!r} is stroked in one image only ({having[0]}); stroke it in a second one, "
+                "or the network may learn the image instead of the class"
+            )
+    for pair in stroked:
+        assert pair.scribbles is not None
+        if pair.scribbles.overlapping_px:
+            n = pair.scribbles.overlapping_px
+            out.append(f"{pair.name}: strokes of two classes overlap on {n} pixels; the later stroke wins there")
+        if pair.scribbles.unread:
+            out.append(f"{pair.name}: these ROIs name no class and were left out: {', '.join(pair.scribbles.unread)}")
+    bare = [p.name for p in pairs if p.scribbles is None]
+    if bare:
+        shown = ", ".join(bare[:5]) + (" ..." if len(bare) > 5 else "")
+        out.append(f"{len(bare)} images have no strokes ({shown}); they serve for pseudo-labels only")
+    sizes = {p.image.pixel_size_um for p in pairs}
+    if len(sizes) > 1:
+        out.append(f"pixel sizes differ: {sorted(str(s) for s in sizes)}; the model takes the most frequent one")
+    return tuple(out)
+
+
+def describe(pair: Pair, names: Sequence[str]) -> dict[str, Any]:
+    """One row of the table that `train` prints: plain values."""
+    row: dict[str, Any] = {
+        "name": pair.name,
+        "shape": "x".join(str(n) for n in pair.image.data.shape),
+        "axes": pair.image.axes,
+        "pixel_size_um": pair.image.pixel_size_um,
+        "read": pair.image.origin,
+        "strokes_read": pair.scribbles.reading if pair.scribbles else "no strokes",
+    }
+    strokes = find_strokes(pair.scribbles.data, len(names)) if pair.scribbles else []
+    row["strokes"] = {name: sum(s.label == k for s in strokes) for k, name in enumerate(names)}
+    n_labelled = int((pair.scribbles.data != UNLABELLED).sum()) if pair.scribbles else 0
+    row["labelled_share"] = n_labelled / float(np.prod(pair.image.spatial_shape))
+    return row
+
+
+def pixel_size_text(size: Sequence[float] | None) -> str:
+    """ "0.325 um", "0.28 x 0.13 x 0.13 um" or "unknown"."""
+    if size is None:
+        return "unknown"
+    values = [f"{v:.3g}" for v in size]
+    return f"{values[0] if len(set(values)) == 1 else ' x '.join(values)} um"

@@ -1,0 +1,249 @@
+"""The only epoch loop.
+
+Every random draw of step s comes from a generator seeded with (seed, s), so that the state of a run
+is its weights, its optimiser, the method's maps and a step number: an interrupted and resumed run
+equals an uninterrupted one, bit for bit, on one machine.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cellscribble.config import TrainConfig
+from cellscribble.core.errors import TrainingError
+from cellscribble.data.batch import Batch, collate
+from cellscribble.data.patches import PatchSource
+from cellscribble.data.samples import Sample
+from cellscribble.methods.base import Method, Progress
+from cellscribble.nn.resnet_unet import ResNetUNet
+from cellscribble.nn.unet import LightUNet
+from cellscribble.train.checkpoint import BEST, LAST, load_memory, load_state, save_memory, save_state
+from cellscribble.train.history import History
+from cellscribble.train.plan import Schedule, fit_to_time_left
+from cellscribble.train.predictor import Predictor, parameter_groups
+from cellscribble.train.score import HoldoutScore, Window, score_strokes
+
+SECONDS_BETWEEN_CHECKPOINTS = 30.0
+REPLAN_TOLERANCE = 0.1
+"""A plan is changed when it would miss the time budget by more than this share."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """What the progress bar shows after each step."""
+
+    done: float
+    total: float
+    stage: str
+    terms: dict[str, float]
+    score: HoldoutScore | None
+
+
+@dataclass
+class Fit:
+    """One run in progress: everything the loop needs, and what it changes."""
+
+    config: TrainConfig
+    method: Method
+    network: LightUNet | ResNetUNet
+    samples: Sequence[Sample]
+    source: PatchSource
+    windows: Sequence[Window]
+    predictor: Predictor
+    schedule: Schedule
+    folder: Path
+    on_tick: Callable[[Tick], None]
+    on_refresh: Callable[[int], None]
+    budget_s: float | None = None
+    started: float = field(default_factory=time.monotonic)
+    epoch: int = 0
+    step: int = 0
+    history: History = field(default_factory=History)
+    score: HoldoutScore | None = None
+    best_score: HoldoutScore | None = None
+    best_epoch: int | None = None
+    stop_asked: bool = False
+
+    def __post_init__(self) -> None:
+        groups = parameter_groups(self.network, self.config.learning_rate, self.config.encoder_weights is not None)
+        self.optimiser = torch.optim.RAdam(groups)
+        self.sums: dict[str, float] = {}
+
+    def run(self) -> None:
+        """Train to the end of the schedule, or until interrupted; leaves best.pt and last.pt."""
+        with _stop_on_interrupt(self):
+            saved = time.monotonic()
+            while self.epoch < self.schedule.n_epochs and not self.stop_asked:
+                began = time.monotonic()
+                self._epoch()
+                if self.step < self.schedule.steps_per_epoch:
+                    break  # interrupted; `save` keeps the step
+                self._end_epoch(began)
+                if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
+                    self.save()
+                    saved = time.monotonic()
+        self.save()
+
+    def _epoch(self) -> None:
+        progress = Progress(self.epoch, self.schedule.warming_up(self.epoch))
+        self.network.train()
+        while self.step < self.schedule.steps_per_epoch and not self.stop_asked:
+            rate = self.schedule.learning_rate(self.config.learning_rate, self.epoch, self.step)
+            terms = self._step(self._draw(), progress, rate)
+            for name, value in terms.items():
+                self.sums[name] = self.sums.get(name, 0.0) + value
+            self.step += 1
+            done = self.epoch + self.step / self.schedule.steps_per_epoch
+            stage = "warm-up" if progress.warming_up and self.method.two_stages else "training"
+            self.on_tick(Tick(done, self.schedule.n_epochs, stage, terms, self.score))
+
+    def _draw(self) -> Batch:
+        # The step's own generator: no generator state to store, and none to get out of step.
+        rng = np.random.default_rng([self.config.seed, self.epoch, self.step])
+        return collate([self.source.draw(rng) for _ in range(self.config.batch_size)], self.predictor.device)
+
+    def _step(self, batch: Batch, progress: Progress, rate: float) -> dict[str, float]:
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate * group["scale"]
+        terms = self.method.loss(self.network, batch, progress)
+        loss: Tensor = torch.stack(list(terms.values())).sum()
+        if not torch.isfinite(loss):
+            raise TrainingError(
+                f"the loss became {float(loss)} in epoch {self.epoch}; "
+                f"lower learning_rate (now {self.config.learning_rate}) in the --config file and start again"
+            )
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+        return {name: float(value.detach()) for name, value in terms.items()}
+
+    def _end_epoch(self, began: float) -> None:
+        warming_up = self.schedule.warming_up(self.epoch)
+        row: dict[str, float | str] = {
+            "epoch": self.epoch,
+            "stage": "warm-up" if warming_up and self.method.two_stages else "training",
+            "learning_rate": self.schedule.learning_rate(self.config.learning_rate, self.epoch, 0),
+            "n_epochs_planned": self.schedule.n_epochs,
+        }
+        means = {name: value / self.schedule.steps_per_epoch for name, value in self.sums.items()}
+        row |= {"loss": sum(means.values()), **{f"loss_{name}": value for name, value in means.items()}}
+        if self.schedule.refresh_after(self.epoch):
+            row |= self.method.refresh(self.samples, self.predictor, Progress(self.epoch, warming_up))
+            self.on_refresh(self.epoch)
+        if self.schedule.score_after(self.epoch):
+            row |= self._score()
+        row["seconds"] = round(time.monotonic() - began, 3)
+        self.history.add(row)
+        self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
+        self._replan()
+
+    def _score(self) -> dict[str, float | str]:
+        last_stage = not (self.method.two_stages and self.schedule.warming_up(self.epoch))
+        if not self.windows:
+            if last_stage:
+                self._keep_best()
+            return {}
+        rng = np.random.default_rng([self.config.seed, self.epoch])
+        self.score = score_strokes(self.windows, self.predictor.image, self.method.n_classes, rng)
+        # Strokes cannot see a fat cell, so a warm-up state never competes with a later one; and of
+        # states that the strokes cannot tell apart (one standard error) the latest is taken, the
+        # one with the smallest learning rate.
+        best = self.best_score
+        if last_stage and (best is None or self.score.score >= best.score - best.standard_error):
+            self._keep_best()
+            if best is None or self.score.score > best.score:
+                self.best_score = self.score
+        return {
+            "holdout_score": self.score.score,
+            "holdout_low": self.score.low,
+            "holdout_high": self.score.high,
+        }
+
+    def _keep_best(self) -> None:
+        self.best_epoch = self.epoch
+        score = asdict(self.score) if self.score else None
+        save_state(self.folder / BEST, {"network": self.network.state_dict()}, {"epoch": self.epoch, "score": score})
+
+    def _replan(self) -> None:
+        if self.budget_s is None or self.epoch >= self.schedule.n_epochs:
+            return
+        lately = [float(r["seconds"]) for r in self.history.rows[-max(5, self.schedule.refresh_every) :]]
+        epoch_s = sum(lately) / len(lately)
+        left_s = self.budget_s - (time.monotonic() - self.started)
+        planned_s = epoch_s * (self.schedule.n_epochs - self.epoch)
+        if abs(planned_s - left_s) > REPLAN_TOLERANCE * self.budget_s:
+            self.schedule = fit_to_time_left(self.schedule, self.epoch, left_s, epoch_s)
+
+    def save(self) -> None:
+        """Write last.pt and the method's maps; and best.pt where no state has been scored yet."""
+        if self.best_epoch is None:
+            score = asdict(self.score) if self.score else None
+            facts = {"epoch": self.epoch, "score": score, "unfinished": True}
+            save_state(self.folder / BEST, {"network": self.network.state_dict()}, facts)
+        save_memory(self.folder, self.samples)
+        tensors = {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
+        save_state(self.folder / LAST, tensors, self._facts())
+        self.history.save(self.folder / "history.csv")
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "sums": self.sums,
+            "schedule": asdict(self.schedule),
+            "elapsed_s": time.monotonic() - self.started,
+            "history": self.history.rows,
+            "score": asdict(self.score) if self.score else None,
+            "best_score": asdict(self.best_score) if self.best_score else None,
+            "best_epoch": self.best_epoch,
+            "method": self.method.state(),
+        }
+
+    def resume(self) -> None:
+        """Continue from last.pt in the run folder."""
+        tensors, facts = load_state(self.folder / LAST, self.predictor.device)
+        self.network.load_state_dict(tensors["network"])
+        self.optimiser.load_state_dict(tensors["optimiser"])
+        load_memory(self.folder, self.samples)
+        self.epoch, self.step, self.sums = facts["epoch"], facts["step"], facts["sums"]
+        self.schedule = Schedule(**facts["schedule"])
+        self.started = time.monotonic() - facts["elapsed_s"]
+        self.history = History(facts["history"])
+        self.score, self.best_score = _score_from(facts["score"]), _score_from(facts["best_score"])
+        self.best_epoch = facts["best_epoch"]
+        self.method.restore(facts["method"])
+
+
+def _score_from(values: dict[str, Any] | None) -> HoldoutScore | None:
+    return None if values is None else HoldoutScore(**{**values, "n_strokes": tuple(values["n_strokes"])})
+
+
+@contextmanager
+def _stop_on_interrupt(fit: Fit) -> Iterator[None]:
+    """Ctrl-C asks the loop to stop after the step; a second one stops at once."""
+
+    def ask(signum: int, frame: FrameType | None) -> None:
+        if fit.stop_asked:
+            raise KeyboardInterrupt
+        fit.stop_asked = True
+
+    try:
+        before = signal.signal(signal.SIGINT, ask)
+    except ValueError:  # not the main thread: the caller handles signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

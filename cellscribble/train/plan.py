@@ -1,0 +1,124 @@
+"""How long each part of a run takes: stages, epochs, ensembling steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from cellscribble.config import EPOCHS_OF_A_BUDGET, TrainConfig
+
+PAPER_WARMUP_EPOCHS = 100
+REFRESH_SHARE = 0.2
+"""Largest share of a time budget that predicting the training images may take."""
+SCORE_SHARE = 0.05
+"""The same for scoring the held-out strokes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """The plan of a run in whole epochs. Written into every checkpoint, so that a resumed run
+    follows the plan of the interrupted one.
+
+    steps_per_epoch : optimiser steps of one epoch
+    warmup_epochs : epochs of the first stage; n_epochs for a method of one stage
+    n_epochs : all epochs
+    refresh_every : epochs between ensembling steps, 0 for never
+    score_every : epochs between two scores of the held-out strokes
+    """
+
+    steps_per_epoch: int
+    warmup_epochs: int
+    n_epochs: int
+    refresh_every: int
+    score_every: int
+
+    def warming_up(self, epoch: int) -> bool:
+        return epoch < self.warmup_epochs
+
+    def refresh_after(self, epoch: int) -> bool:
+        """Ensembling after this epoch; always at the end of the warm-up, never after the last."""
+        last_of_stage = epoch + 1 == self.warmup_epochs
+        on_beat = self.refresh_every > 0 and epoch % self.refresh_every == 0
+        return self.refresh_every > 0 and epoch + 1 < self.n_epochs and (on_beat or last_of_stage)
+
+    def score_after(self, epoch: int) -> bool:
+        return epoch + 1 == self.n_epochs or (epoch + 1) % self.score_every == 0
+
+    def learning_rate(self, base: float, epoch: int, step: int) -> float:
+        """Cosine annealing to zero in each stage (Loshchilov & Hutter, ICLR 2017, equation 5).
+
+        The second stage restarts from the base rate. A short linear rise at each start spares the
+        batch norm statistics a jump.
+        """
+        start, stop = (0, self.warmup_epochs) if self.warming_up(epoch) else (self.warmup_epochs, self.n_epochs)
+        done = (epoch - start) * self.steps_per_epoch + step
+        total = max(1, (stop - start) * self.steps_per_epoch)
+        rise = min(1.0, (done + 1) / max(1.0, RISE_SHARE * total))
+        return base * rise * 0.5 * (1 + math.cos(math.pi * min(1.0, done / total)))
+
+
+RISE_SHARE = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Measured on this machine with this network: seconds for one step, one ensembling, one score."""
+
+    step_s: float
+    refresh_s: float
+    score_s: float
+
+
+def epochs_schedule(config: TrainConfig, n_crops: int, two_stages: bool) -> Schedule:
+    """The published schedule: an epoch shows as many crops as the training images hold."""
+    assert config.epochs is not None
+    n_epochs = config.epochs
+    warmup = min(config.warmup_epochs or PAPER_WARMUP_EPOCHS, math.ceil(n_epochs / 2)) if two_stages else n_epochs
+    return Schedule(
+        steps_per_epoch=max(1, math.ceil(n_crops / config.batch_size)),
+        warmup_epochs=warmup,
+        n_epochs=n_epochs,
+        refresh_every=config.refresh_every_epochs if two_stages else 0,
+        score_every=max(1, n_epochs // 40),
+    )
+
+
+def budget_schedule(budget_s: float, speed: Speed, two_stages: bool) -> Schedule:
+    """A plan that fills `budget_s` seconds: both stages alike, ensembling at most a fifth of it."""
+    n_refresh = 0
+    if two_stages:
+        # One ensembling, at the end of the warm-up, is what the second stage cannot do without.
+        n_refresh = int(max(1, min(EPOCHS_OF_A_BUDGET // 5, REFRESH_SHARE * budget_s / speed.refresh_s)))
+    n_scores = int(max(1, min(EPOCHS_OF_A_BUDGET // 3, SCORE_SHARE * budget_s / max(speed.score_s, 1e-3))))
+    for_steps = budget_s - n_refresh * speed.refresh_s - n_scores * speed.score_s
+    n_steps = max(2, int(for_steps / speed.step_s))
+    n_epochs = min(EPOCHS_OF_A_BUDGET, n_steps)
+    warmup = max(1, n_epochs // 2) if two_stages else n_epochs
+    return Schedule(
+        steps_per_epoch=max(1, round(n_steps / n_epochs)),
+        warmup_epochs=warmup,
+        n_epochs=n_epochs,
+        refresh_every=max(1, n_epochs // max(1, n_refresh)) if two_stages else 0,
+        score_every=max(1, n_epochs // n_scores),
+    )
+
+
+def fit_to_time_left(schedule: Schedule, epoch: int, left_s: float, epoch_s: float) -> Schedule:
+    """Shorten or lengthen the present stage when the machine turned out slower or faster.
+
+    epoch : epochs done; epoch_s : seconds an epoch took lately, ensembling and scores included.
+    In the warm-up half of what is left belongs to it (less what it has had), later all of it.
+    """
+    possible = max(1, int(left_s / max(epoch_s, 1e-6)))
+    if schedule.warming_up(epoch):
+        n_epochs = epoch + possible
+        return replace(schedule, n_epochs=n_epochs, warmup_epochs=max(epoch + 1, n_epochs // 2))
+    one_stage = schedule.warmup_epochs == schedule.n_epochs
+    n_epochs = epoch + possible
+    return replace(schedule, n_epochs=n_epochs, warmup_epochs=n_epochs if one_stage else schedule.warmup_epochs)
+
+
+def crops_in(shapes: Sequence[Sequence[int]], patch_px: Sequence[int]) -> int:
+    """How many patches the images hold; at least one an image."""
+    return sum(max(1, round(math.prod(s) / math.prod(patch_px))) for s in shapes)

@@ -1,0 +1,52 @@
+import json
+import math
+import os
+
+import pytest
+
+from cellscribble.core.errors import OutputError
+from cellscribble.io.atomic import atomic_path, save_json
+
+
+def test_error_inside_leaves_the_old_file_and_no_trace(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def write_half() -> None:
+        with atomic_path(path, overwrite=True) as temporary:
+            temporary.write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write_half()
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_zarr_folder_is_replaced_but_a_folder_of_images_never(tmp_path):
+    store, photos = tmp_path / "a.zarr", tmp_path / "photos"
+    for folder, name in ((store, ".zgroup"), (photos, "holiday.jpg")):
+        folder.mkdir()
+        (folder / name).touch()
+    with atomic_path(store, overwrite=True) as temporary:
+        temporary.mkdir()
+        (temporary / "new").touch()
+    assert [p.name for p in store.iterdir()] == ["new"]
+    with pytest.raises(OutputError, match="no Zarr store"), atomic_path(photos, overwrite=True):
+        pass
+    assert (photos / "holiday.jpg").exists()
+    assert sorted(os.listdir(tmp_path)) == ["a.zarr", "photos"]
+
+
+def test_output_folder_that_is_a_file_is_explained(tmp_path):
+    (tmp_path / "out").touch()
+    with pytest.raises(OutputError, match="choose another output folder"):
+        save_json(tmp_path / "out" / "a.json", {})
+
+
+def test_json_is_readable_and_has_no_nan(tmp_path):
+    save_json(tmp_path / "a.json", {"unit": "µm"})
+    assert json.loads((tmp_path / "a.json").read_text("utf-8")) == {"unit": "µm"}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        save_json(tmp_path / "b.json", {"score": math.nan})
+    assert not (tmp_path / "b.json").exists()

@@ -1,0 +1,140 @@
+import json
+
+import numpy as np
+import pytest
+import yaozarrs
+import zarr
+
+from cellscribble.core.errors import FileFormatError, InputError, OutputError
+from cellscribble.io import ome_zarr_read
+from cellscribble.io.images import list_images, open_image
+from cellscribble.io.ome_zarr import build_pyramid, create_ome_zarr, write_blocks, write_ome_zarr
+
+VERSIONS = pytest.mark.parametrize("version", ["0.4", "0.5"])
+
+
+@VERSIONS
+@pytest.mark.parametrize(
+    ("axes", "shape", "size"),
+    [("YX", (1030, 77), (0.5, 0.25)), ("ZYX", (70, 65, 90), (2.0, 0.5, 0.25)), ("ZYX", (5, 9, 7), None)],
+)
+def test_labels_come_back_and_validate(tmp_path, rng, version, axes, shape, size):
+    path = tmp_path / "slide_labels.zarr"
+    labels = rng.integers(0, 99999, shape)
+    extra = {"cellscribble": {"model": "m.onnx"}}
+    write_ome_zarr(path, labels, axes, size, version=version, n_levels=2, attributes=extra)
+    yaozarrs.validate_zarr_store(str(path))
+    group = zarr.open_group(str(path), mode="r")
+    assert group.metadata.zarr_format == (2 if version == "0.4" else 3)
+    assert group.attrs["cellscribble"] == {"model": "m.onnx"}
+    image = open_image(path)
+    np.testing.assert_array_equal(image.data[0], labels)
+    assert image.data.dtype == np.uint32
+    assert image.pixel_size_um == size
+    # Depth of 2 um is not halved beside 0.5 um in plane.
+    steps = (1, 2, 2) if size and axes == "ZYX" else (2,) * len(axes)
+    small = open_image(path, level=1)
+    np.testing.assert_array_equal(small.data[0], labels[tuple(slice(None, None, s) for s in steps)])
+    assert small.pixel_size_um == (size and tuple(a * b for a, b in zip(size, steps, strict=True)))
+
+
+@VERSIONS
+def test_image_comes_back_with_channel_names(tmp_path, rng, version):
+    path = tmp_path / "p.zarr"
+    data = rng.random((2, 600, 11)).astype(np.float32)
+    names = ("background", "cell")
+    write_ome_zarr(path, data, "CYX", (0.5, 0.5), kind="image", channel_names=names, version=version)
+    yaozarrs.validate_zarr_store(str(path))
+    image = open_image(path)
+    np.testing.assert_array_equal(image.data, data)
+    assert image.channel_names == names
+    expected = data[:, :2, :2].mean(axis=(1, 2))
+    np.testing.assert_allclose(open_image(path, level=1).data[:, 0, 0], expected, rtol=1e-6)
+
+
+def test_store_filled_block_by_block_equals_one_written_whole(tmp_path, rng):
+    labels = rng.integers(0, 500, (2100, 1030)).astype(np.uint16)
+    write_ome_zarr(tmp_path / "a.zarr", labels, "YX")
+    group = create_ome_zarr(tmp_path / "b.zarr", labels.shape, np.uint16, "YX")
+    for block in write_blocks(labels.shape, "YX"):
+        group["0"][block] = labels[block]
+    build_pyramid(group)
+    for level in range(3):
+        one, other = (open_image(tmp_path / f"{n}.zarr", level=level).data for n in "ab")
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(InputError, match=r"level 9; it has 0 \.\. 3"):
+        open_image(tmp_path / "a.zarr", level=9)
+
+
+def test_large_image_stays_on_disk(tmp_path, rng, monkeypatch):
+    data = rng.integers(0, 250, (3, 20, 30), dtype=np.uint8)
+    write_ome_zarr(tmp_path / "a.zarr", data, "CYX", kind="image")
+    monkeypatch.setattr(ome_zarr_read, "LAZY_BYTES", 10)
+    lazy = open_image(tmp_path / "a.zarr").data
+    assert not isinstance(lazy, np.ndarray)
+    np.testing.assert_array_equal(lazy[1:, 3:7, ::2], data[1:, 3:7, ::2])
+
+
+def test_full_tczyx_with_units_and_scale(tmp_path, rng):
+    data = rng.integers(0, 250, (2, 3, 4, 5, 6), dtype=np.uint8)
+    group = zarr.create_group(str(tmp_path / "a.zarr"), zarr_format=2)
+    group.create_array("0", data=data, chunk_key_encoding={"name": "v2", "separator": "/"})
+    units = [("t", "second"), ("c", None), ("z", "nanometer"), ("y", "micrometer"), ("x", "millimeter")]
+    group.attrs["multiscales"] = [
+        {
+            "version": "0.4",
+            "axes": [{"name": n} | ({"unit": u} if u else {}) for n, u in units],
+            "datasets": [
+                {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [1, 1, 500, 0.5, 0.001]}]}
+            ],
+        }
+    ]
+    image = open_image(tmp_path / "a.zarr", timepoint=1)
+    np.testing.assert_array_equal(image.data, data[1])
+    assert image.pixel_size_um == pytest.approx((0.5, 0.5, 1.0))
+    with pytest.raises(InputError, match="--timepoint"):
+        open_image(tmp_path / "a.zarr")
+
+
+def test_bioformats2raw_folder_opens_series_0_and_says_so(tmp_path):
+    path = tmp_path / "a.zarr"
+    zarr.create_group(str(path), zarr_format=2, attributes={"bioformats2raw.layout": 3})
+    write_ome_zarr(path / "0", np.ones((1, 5, 6), np.uint8), "CYX", kind="image")
+    image = open_image(path)
+    assert image.data.shape == (1, 5, 6)
+    assert "series 0 of a bioformats2raw folder" in image.origin
+
+
+def test_what_is_no_image_says_what_it_holds(tmp_path):
+    group = zarr.create_group(str(tmp_path / "a.zarr"), zarr_format=2)
+    group.create_group("tables")
+    with pytest.raises(FileFormatError, match="without a multiscale image; it holds tables"):
+        open_image(tmp_path / "a.zarr")
+    plate = zarr.create_group(str(tmp_path / "p.zarr"), zarr_format=2, attributes={"plate": {}})
+    assert plate is not None
+    with pytest.raises(InputError, match="plate or well; give one of its images"):
+        open_image(tmp_path / "p.zarr")
+    (tmp_path / "b.zarr").mkdir()
+    (tmp_path / "b.zarr" / ".zgroup").write_text("{")
+    with pytest.raises(FileFormatError, match="no readable Zarr"):
+        open_image(tmp_path / "b.zarr")
+
+
+def test_damaged_chunk_is_an_error_not_a_hole(tmp_path, rng):
+    write_ome_zarr(tmp_path / "a.zarr", rng.integers(0, 9, (40, 50)), "YX")
+    (tmp_path / "a.zarr" / "0" / "0" / "0").write_bytes(b"nonsense")
+    with pytest.raises(FileFormatError, match="copy it again"):
+        open_image(tmp_path / "a.zarr")
+
+
+def test_wrong_settings_and_existing_store_are_refused(tmp_path):
+    labels = np.ones((4, 5), np.uint16)
+    write_ome_zarr(tmp_path / "a.zarr", labels, "YX")
+    assert list_images(tmp_path / "a.zarr") == [tmp_path / "a.zarr"]
+    with pytest.raises(OutputError, match="--overwrite"):
+        write_ome_zarr(tmp_path / "a.zarr", labels, "YX")
+    for bad in ({"version": "0.3"}, {"kind": "mask"}, {"channel_names": ("a",)}, {"pixel_size_um": (1.0,)}):
+        with pytest.raises(InputError, match=r"expected|give one"):
+            write_ome_zarr(tmp_path / "b.zarr", labels, "YX", **bad)
+    assert not (tmp_path / "b.zarr").exists()
+    json.dumps(zarr.open_group(str(tmp_path / "a.zarr"), mode="r").attrs.asdict())
