@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 
 import click
@@ -16,17 +17,13 @@ from cellscribble.io.atomic import check_writable
 from cellscribble.metrics.pairs import Evaluation, evaluate_files, save_csv
 from cellscribble.metrics.scores import Mean, summarise
 
-COLUMNS = {
-    "iou": "IoU",
-    "dice": "Dice",
-    "auc": "AUC",
-    "mean_dice_per_truth": "mDice",
-    "f1": "F1",
-    "ap_50": "AP.50",
-    "ap_mean": "AP",
-    "panoptic_quality": "PQ",
-    "rand_error": "ARAND",
-}
+COLUMNS = dict(
+    zip(
+        ("iou", "dice", "auc", "mean_dice_per_truth", "f1", "ap_50", "ap_mean", "panoptic_quality", "rand_error"),
+        ("IoU", "Dice", "AUC", "mDice", "F1", "AP.50", "AP", "PQ", "ARAND"),
+        strict=True,
+    )
+)
 
 EPILOG = """\b
 Examples:
@@ -90,12 +87,10 @@ def _print_table(evaluation: Evaluation, means: dict[str, Mean]) -> None:
         row = score.as_row()
         table.add_row(shorten(name), *(_text(row[column]) for column in shown))
     if len(evaluation.scores) > 1:
-        table.add_section()
-        table.add_row(f"mean of {len(evaluation.scores)}", *(_text(means[column].mean) for column in shown))
-        table.add_row("95 % from", *(_text(means[column].low) for column in shown))
-        table.add_row("95 % to", *(_text(means[column].high) for column in shown))
+        for k, title in enumerate((f"mean of {len(evaluation.scores)}", "95 % from", "95 % to")):
+            table.add_row(title, *(_text(means[column][k]) for column in shown))
     # A pipe has no width; rich would cut columns to 80.
-    console = Console(file=click.get_text_stream("stdout"), highlight=False, markup=False)
+    console = Console(file=sys.stdout, highlight=False, markup=False)
     console.width = max(console.width, 120)
     console.print(table)
 

@@ -31,7 +31,8 @@ UNSEEN_MERGERS = 0.25
 default must split this share of the strokes needlessly before fewer cuts are believed."""
 
 SMALLEST_SHARE = 0.3
-"""Share of the 10th percentile of the drawn objects' sizes below which an object is debris."""
+"""Share of the 10th percentile of the drawn objects' areas below which an object is debris; in a volume
+to the power 3/2."""
 
 HOLE_SHARE = 0.12
 """The same for holes; smaller, as gaps between cells that touch all round are no holes."""
@@ -122,7 +123,7 @@ def fit_instance_parameters(
     joints = _joints_per_object(pictures, tallies[default].sizes)
     parameters, report = _choose(tallies, default, joints)
     report["object_radius_px"] = radius
-    return _with_sizes(parameters, tallies[parameters]), report
+    return _with_sizes(parameters, tallies[parameters], scribbles[0].ndim), report
 
 
 def _picture(
@@ -231,13 +232,15 @@ def _laplace(events: npt.NDArray[np.bool_]) -> float:
     return (int(events.sum()) + 1) / (len(events) + 2)
 
 
-def _with_sizes(parameters: InstanceParameters, tally: _Tally) -> InstanceParameters:
+def _with_sizes(parameters: InstanceParameters, tally: _Tally, ndim: int) -> InstanceParameters:
     sizes = np.concatenate(tally.sizes)
     if not len(sizes):
         return parameters
     small_cell = float(np.percentile(sizes, 10))
+    # The same ratio of lengths in 3D as in 2D.
+    power = ndim / 2
     return replace(
         parameters,
-        smallest_object_px=max(1, round(SMALLEST_SHARE * small_cell)),
-        largest_hole_px=max(1, round(HOLE_SHARE * small_cell)),
+        smallest_object_px=max(1, round(SMALLEST_SHARE**power * small_cell)),
+        largest_hole_px=max(1, round(HOLE_SHARE**power * small_cell)),
     )
