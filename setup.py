@@ -16,8 +16,8 @@ INSTALL = [
     # The GPU wheel runs on the CPU too; one wheel only, since both own the folder onnxruntime/.
     "onnxruntime-gpu>=1.20,<2; platform_machine=='x86_64' and sys_platform=='linux'",
     "onnxruntime-gpu>=1.20,<2; platform_machine=='AMD64' and sys_platform=='win32'",
-    "onnxruntime>=1.20,<2; not (platform_machine=='x86_64' and sys_platform=='linux')"
-    " and not (platform_machine=='AMD64' and sys_platform=='win32')",
+    "onnxruntime>=1.20,<2; (platform_machine!='x86_64' or sys_platform!='linux')"
+    " and (platform_machine!='AMD64' or sys_platform!='win32')",
     "numpy>=2.1,<3",
     "scipy>=1.14,<2",
     "scikit-image>=0.25,<0.27",
@@ -39,7 +39,16 @@ TEST = [
     "mypy>=1.15",
     "import-linter>=2.1",
     "scikit-learn>=1.5",
+    "setuptools>=65",
+    "packaging>=23",
 ]
+
+# Folders beside the package that are installed inside it, so that `cellscribble demo` and
+# `predict -m NAME` find them wherever CellScribble is installed.
+SHIPPED = {
+    "cellscribble.examples": ["README.md", "*.csv", "*/*/*.tif"],
+    "cellscribble.models": ["README.md", "*/model.onnx", "*/README.md"],
+}
 
 setup(
     name="cellscribble",
@@ -50,8 +59,9 @@ setup(
     license="BSD-3-Clause",
     license_files=["LICENSE"],
     python_requires=">=3.11",
-    packages=find_packages(include=["cellscribble", "cellscribble.*"]),
-    package_data={"cellscribble": ["py.typed"]},
+    packages=[*find_packages(include=["cellscribble", "cellscribble.*"]), *SHIPPED],
+    package_dir={f"cellscribble.{folder}": folder for folder in ("examples", "models")},
+    package_data={"cellscribble": ["py.typed"], **SHIPPED},
     install_requires=INSTALL,
     extras_require={
         "fiji": ["pyimagej>=1.5", "scyjava>=1.10"],

@@ -24,16 +24,28 @@ class AugmentConfig:
     rotate : also angles between the quarter turns (in the last two axes)
     brightness : largest shift, in units of the normalised range
     contrast : largest factor, drawn log-uniformly from 1/contrast..contrast
+    transplants : rectangles of other patches put into each patch, see `data.patches.transplant`
+    transplant_min_px, transplant_max_px : their edge, drawn log-uniformly
     """
 
     scale: float = 1.25
     rotate: bool = True
     brightness: float = 0.1
     contrast: float = 1.3
+    transplants: int = 8
+    transplant_min_px: int = 6
+    transplant_max_px: int = 48
 
     def __post_init__(self) -> None:
+        _check_types(self, "augment.")
         _require(self.scale >= 1, f"augment.scale is {self.scale}; expected 1 (no zoom) or more")
         _require(self.contrast >= 1, f"augment.contrast is {self.contrast}; expected 1 (none) or more")
+        _require(self.transplants >= 0, f"augment.transplants is {self.transplants}; expected 0 (none) or more")
+        _require(
+            1 <= self.transplant_min_px <= self.transplant_max_px,
+            f"augment.transplant_min_px is {self.transplant_min_px} and transplant_max_px {self.transplant_max_px}; "
+            "expected 1 <= min <= max",
+        )
         _require(self.brightness >= 0, f"augment.brightness is {self.brightness}; expected 0 (none) or more")
 
 
@@ -48,7 +60,8 @@ class TrainConfig:
     epochs : passes over the training images; None when a time budget is given
     warmup_epochs : length of the first stage; None takes 100, at most half of the run
     refresh_every_epochs : gamma of Scribble2Label
-    patch_px : patch edge; the z extent of a volume's patch follows from its pixel size
+    patch_px : patch edge; None takes 128 for the light network and the paper's 256 for a ResNet. In a
+        volume it is three eighths of that, and the z extent follows from the pixel size
     batch_size, learning_rate : of RAdam; cosine annealing restarts with each stage
     anywhere_share : share of the patches placed without regard to strokes
     holdout_share : share of the strokes kept back for scoring
@@ -64,7 +77,7 @@ class TrainConfig:
     epochs: int | None = None
     warmup_epochs: int | None = None
     refresh_every_epochs: int = 5
-    patch_px: int = 256
+    patch_px: int | None = None
     batch_size: int = 8
     learning_rate: float = 3e-3
     anywhere_share: float = 0.3
@@ -74,15 +87,21 @@ class TrainConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
     def __post_init__(self) -> None:
+        _check_types(self)
         _require(
             (self.minutes is None) != (self.epochs is None),
             f"minutes is {self.minutes} and epochs is {self.epochs}; give exactly one of them",
         )
         _require(self.minutes is None or self.minutes > 0, f"minutes is {self.minutes}; expected more than 0")
         _require(self.epochs is None or self.epochs >= 1, f"epochs is {self.epochs}; expected 1 or more")
+        _require(
+            self.warmup_epochs is None or self.warmup_epochs >= 1,
+            f"warmup_epochs is {self.warmup_epochs}; expected 1 or more",
+        )
+        _require(self.seed >= 0, f"seed is {self.seed}; expected 0 or more")
         for name in ("refresh_every_epochs", "batch_size"):
             _require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; expected 1 or more")
-        _require(self.patch_px >= 32, f"patch_px is {self.patch_px}; expected 32 or more")
+        _require(self.patch_px is None or self.patch_px >= 32, f"patch_px is {self.patch_px}; expected 32 or more")
         _require(self.learning_rate > 0, f"learning_rate is {self.learning_rate}; expected more than 0")
         for name in ("anywhere_share", "holdout_share"):
             _require(0 <= getattr(self, name) < 1, f"{name} is {getattr(self, name)}; expected 0 <= share < 1")
@@ -103,14 +122,16 @@ def config_from_mapping(values: Mapping[str, Any], source: str) -> TrainConfig:
     """
     values = dict(values)
     _check_keys(values, TrainConfig, source)
+    for table in ("augment", "method_settings"):
+        _require(
+            isinstance(values.get(table, {}), Mapping),
+            f"{source}: {table} is {values.get(table)!r}; expected a table, [{table}] and lines below it",
+        )
     augment = dict(values.pop("augment", {}))
     _check_keys(augment, AugmentConfig, f"{source}, table [augment]")
     if values.get("epochs") is not None and "minutes" not in values:
         values["minutes"] = None
-    try:
-        return TrainConfig(augment=AugmentConfig(**augment), **values)
-    except TypeError as error:
-        raise InputError(f"{source}: a setting has the wrong type ({error})") from error
+    return TrainConfig(augment=AugmentConfig(**augment), **values)
 
 
 def load_config(file: Path | None, flags: Mapping[str, Any]) -> TrainConfig:
@@ -136,7 +157,9 @@ def method_settings(config: TrainConfig, settings: type[Any]) -> Any:
     """The method's own frozen settings, checked; `settings` is its Config class."""
     _check_keys(config.method_settings, settings, f"[method_settings] of {config.method}")
     try:
-        return settings(**config.method_settings)
+        checked = settings(**config.method_settings)
+        _check_types(checked)
+        return checked
     except TypeError as error:
         raise InputError(f"[method_settings] of {config.method}: wrong type ({error})") from error
 
@@ -148,6 +171,27 @@ def _check_keys(values: Mapping[str, Any], settings: type[Any], source: str) -> 
             close = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(known) or 'none'}"
             raise InputError(f"{source}: unknown setting {key!r}; {hint}")
+
+
+_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "int": ((int,), "a whole number"),
+    "float": ((int, float), "a number"),
+    "bool": ((bool,), "true or false"),
+    "str": ((str,), "text in quotes"),
+}
+
+
+def _check_types(settings: Any, prefix: str = "") -> None:
+    """Refuse a text for a number, and the like: TOML holds what the user typed."""
+    for field_ in fields(settings):
+        value = getattr(settings, field_.name)
+        kind, _, optional = str(field_.type).partition(" | ")
+        if kind not in _KINDS or (optional == "None" and value is None):
+            continue
+        allowed, words = _KINDS[kind]
+        # bool is an int to Python, not to a user.
+        fits = isinstance(value, allowed) and isinstance(value, bool) == (kind == "bool")
+        _require(fits, f"{prefix}{field_.name} is {value!r}; expected {words}")
 
 
 def _require(condition: bool, message: str) -> None:

@@ -54,7 +54,8 @@ def hold_out_strokes(samples: Sequence[Sample], n_classes: int, share: float, rn
     held = np.zeros(n_classes, int)
     for label in range(n_classes):
         groups = _spatial_groups([(s, k) for s, k in strokes if k.label == label])
-        budget = max(2, round(share * totals[label]))
+        # At least half stays: a model that has learnt nothing of a class needs no score.
+        budget = min(max(2, round(share * totals[label])), totals[label] // 2)
         for index in rng.permutation(len(groups)):
             group = groups[index]
             # A group too large for what is left would take most strokes of a single-image user.

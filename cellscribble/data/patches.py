@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -79,6 +80,12 @@ class PatchSource:
         image = apply_intensity_change(patch.image, draw_intensity_change(self.augment, rng))
         return Patch(image, patch.scribbles, patch.mask, patch.memory)
 
+    def draw_batch(self, n: int, rng: np.random.Generator) -> list[Patch]:
+        """`n` random patches that have exchanged pieces."""
+        patches = [self.draw(rng) for _ in range(n)]
+        piece_px = (self.augment.transplant_min_px, self.augment.transplant_max_px)
+        return transplant(patches, self.augment.transplants, piece_px, rng)
+
     def _anywhere(self, index: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
         shape = np.array(self.samples[index].scribbles.shape)
         return self._clamp(rng.random(len(shape)) * shape, shape)
@@ -117,3 +124,61 @@ def cut_patch(sample: Sample, placement: Placement) -> Patch:
         mask=None if mask is None else apply_placement(mask, placement, order=0, outside=UNLABELLED),
         memory=memory,
     )
+
+
+def transplant(
+    patches: Sequence[Patch], n_pieces: int, piece_px: tuple[int, int], rng: np.random.Generator
+) -> list[Patch]:
+    """Put rectangles of other patches of the batch, cut around strokes, anywhere into each patch.
+
+    People stroke the middle of a cell and the middle of a gap. A network that sees far enough
+    learns this geometry instead of the appearance: it calls the middle of a gap background and
+    cannot tell about the dark rim beside a cell, where no stroke ever lies. A piece of background
+    with its stroke, transplanted next to a cell, shows that darkness is background there too.
+    After CutMix (Yun et al., ICCV 2019); image, strokes, mask and memory move together.
+
+    Parameters
+    ----------
+    patches : at least one
+    n_pieces : rectangles put into each patch
+    piece_px : smallest and largest edge, px; drawn log-uniformly
+    """
+    stroked = [np.flatnonzero(p.scribbles != UNLABELLED) for p in patches]
+    donors = [i for i, pixels in enumerate(stroked) if len(pixels)]
+    out = []
+    for patch in patches:
+        copy = _copy(patch)
+        for _ in range(n_pieces if donors else 0):
+            donor = donors[int(rng.integers(len(donors)))]
+            pixel = stroked[donor][int(rng.integers(len(stroked[donor])))]
+            _transplant_piece(copy, patches[donor], int(pixel), piece_px, rng)
+        out.append(copy)
+    return out
+
+
+def _copy(patch: Patch) -> Patch:
+    return Patch(
+        patch.image.copy(),
+        patch.scribbles.copy(),
+        None if patch.mask is None else patch.mask.copy(),
+        {name: values.copy() for name, values in patch.memory.items()},
+    )
+
+
+def _transplant_piece(
+    into: Patch, donor: Patch, pixel: int, piece_px: tuple[int, int], rng: np.random.Generator
+) -> None:
+    shape = np.array(into.scribbles.shape)
+    size = np.exp(rng.uniform(math.log(piece_px[0]), math.log(piece_px[1]), size=len(shape))).astype(int)
+    size = np.minimum(size, shape)
+    at = np.array(np.unravel_index(pixel, tuple(shape)))
+    source = np.clip(at - rng.integers(size), 0, shape - size)
+    target = rng.integers(shape - size + 1)
+    cut = tuple(slice(int(a), int(a + n)) for a, n in zip(source, size, strict=True))
+    put = tuple(slice(int(a), int(a + n)) for a, n in zip(target, size, strict=True))
+    into.image[(slice(None), *put)] = donor.image[(slice(None), *cut)]
+    into.scribbles[put] = donor.scribbles[cut]
+    if into.mask is not None and donor.mask is not None:
+        into.mask[put] = donor.mask[cut]
+    for name, values in into.memory.items():
+        values[(slice(None), *put)] = donor.memory[name][(slice(None), *cut)]

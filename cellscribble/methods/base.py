@@ -18,12 +18,21 @@ Predict = Callable[[Sample], npt.NDArray[np.float32]]
 """Un-augmented prediction of a whole training image: probabilities (K, *spatial) float32."""
 
 
+PAPER_REFRESH_SHARE = 5 / 200
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where training is. `warming_up` is the first stage, on strokes alone."""
+    """Where training is.
+
+    warming_up : True in the first stage, on strokes alone
+    refresh_share : the part of the run that lies between two ensembling steps; the default is the
+        published one, 5 of 200 epochs
+    """
 
     epoch: int
     warming_up: bool
+    refresh_share: float = PAPER_REFRESH_SHARE
 
 
 @dataclass(frozen=True)

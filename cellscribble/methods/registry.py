@@ -30,7 +30,7 @@ METHODS: dict[str, MethodEntry] = {
     "partial_cross_entropy": MethodEntry(
         "cellscribble.methods.partial_cross_entropy:PartialCrossEntropy",
         "strokes only: the honest baseline",
-        "Tang et al., CVPR 2018",
+        "Tang et al., ECCV 2018",
     ),
 }
 DEFAULT_METHOD = "scribble2label"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -127,13 +128,24 @@ class ResNetUNet(nn.Module):
         """
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            # torch's own words tell how to run the code in the file after all.
+            raise ModelError(
+                f"{path} is damaged or holds more than tensors; save tensors alone: "
+                "torch.save(model.state_dict(), path)"
+            ) from error
         except Exception as error:
             raise ModelError(
                 f"{path} cannot be read as a state dict ({type(error).__name__}: {error}); "
                 "save one with torch.save(model.state_dict(), path)"
             ) from error
+        if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+            raise ModelError(f"{path} is no state dict; save one with torch.save(model.state_dict(), path)")
         own = self.encoder.state_dict()
-        given = _adapt_stem({k: v for k, v in state.items() if not k.startswith("fc.")}, own["conv1.weight"])
+        # Counters that torchvision's oldest files lack; they do not enter the numbers.
+        counters = {k: v for k, v in own.items() if k.endswith("num_batches_tracked")}
+        given = {k: v for k, v in state.items() if not k.startswith("fc.")}
+        given = _adapt_stem({**counters, **given}, own["conv1.weight"])
         wrong = sorted(set(own) ^ set(given)) or [k for k in own if own[k].shape != given[k].shape]
         if wrong:
             raise ModelError(

@@ -94,6 +94,8 @@ class EdgeEvidence:
         mean = np.convolve(np.mean(curves, axis=0), SMOOTHING, mode="same")
         allowed = np.flatnonzero((LEVEL_LIMITS[0] < LEVELS) & (LEVEL_LIMITS[1] > LEVELS))
         best = allowed[np.argmax(mean[allowed])]
+        if not mean[best] > 0:
+            return EdgeLevel(0.5, 1.0, 0)
         at_half = float(np.interp(0.5, LEVELS, mean))
         gain = float(mean[best] / at_half) if at_half > 0 else float("inf")
         if not gain > MIN_GAIN:

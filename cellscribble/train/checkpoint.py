@@ -1,7 +1,8 @@
 """The state of a run on disk: tensors and JSON, nothing pickled.
 
-`last.pt` continues the run, `best.pt` is what is exported. The maps a method keeps of each image go
-into `memory.npz`. Each is written beside its place and renamed, so a kill leaves the older one whole.
+`last.pt` continues the run, with the maps that the method keeps of each image; `best.pt` is what is
+exported. Each is written beside its place and renamed, so a kill leaves the older one whole. The maps
+are in the same file as the weights: two files could be of two different steps after a kill.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from torch import Tensor
 
 from cellscribble.core.errors import ModelError
 from cellscribble.data.samples import Sample
 from cellscribble.io.atomic import atomic_path
 
-LAST, BEST, MEMORY = "last.pt", "best.pt", "memory.npz"
+LAST, BEST = "last.pt", "best.pt"
 SCHEMA = 1
 
 
@@ -42,27 +43,21 @@ def load_state(path: Path, device: torch.device) -> tuple[dict[str, Any], dict[s
         tensors = torch.load(path, map_location=device, weights_only=True)
         facts = json.loads(tensors.pop("facts"))
     except Exception as error:
-        raise ModelError(f"{path} is damaged ({type(error).__name__}: {error}); start the run anew") from error
+        # Without torch's own words: they tell how to run code that is in the file.
+        raise ModelError(f"{path} is damaged ({type(error).__name__}); start the run anew") from error
     if facts.get("schema") != SCHEMA:
         raise ModelError(f"{path} is of schema {facts.get('schema')}, this version reads {SCHEMA}; start the run anew")
     return tensors, facts
 
 
-def save_memory(folder: Path, samples: Sequence[Sample]) -> None:
-    """Write every sample's memory maps."""
-    arrays = {f"{i}/{name}": values for i, s in enumerate(samples) for name, values in s.memory.items()}
-    if not arrays:
-        return
-    with atomic_path(folder / MEMORY, overwrite=True) as temporary, temporary.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
+def memory_tensors(samples: Sequence[Sample]) -> dict[str, Tensor]:
+    """Every sample's memory maps by "index/name"; they share the samples' storage."""
+    maps = {f"{i}/{name}": values for i, sample in enumerate(samples) for name, values in sample.memory.items()}
+    return {key: torch.from_numpy(values) for key, values in maps.items()}
 
 
-def load_memory(folder: Path, samples: Sequence[Sample]) -> None:
-    """Put the maps back, in place."""
-    path = folder / MEMORY
-    if not path.exists():
-        return
-    with np.load(path, allow_pickle=False) as stored:
-        for key in stored.files:
-            index, name = key.split("/", 1)
-            samples[int(index)].memory[name] = stored[key]
+def restore_memory(tensors: Mapping[str, Tensor], samples: Sequence[Sample]) -> None:
+    """Put the maps of `memory_tensors` back, in place."""
+    for key, values in tensors.items():
+        index, name = key.split("/", 1)
+        samples[int(index)].memory[name] = values.numpy()

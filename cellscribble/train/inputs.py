@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cellscribble.core.errors import CellScribbleError, InputError
-from cellscribble.core.intensity import IntensityRule
+from cellscribble.core.intensity import IntensityRule, fit_intensity
 from cellscribble.core.labels import BACKGROUND, UNLABELLED
 from cellscribble.core.volume import ImageVolume
 from cellscribble.data.samples import Sample, find_strokes, make_sample
@@ -84,7 +84,13 @@ def open_training_set(
         dimensions, only one class is stroked, or all strokes lie on one image border.
     """
     pairs, failures = [], {}
-    for path in list_images(images):
+    paths = list_images(images)
+    if scribbles.is_file() and len(paths) > 1:
+        raise InputError(
+            f"{scribbles} is one stroke file, but {images} holds {len(paths)} images; "
+            "give the folder of stroke files, or the one image that it belongs to"
+        )
+    for path in paths:
         try:
             pairs.append(_open_pair(path, scribbles, axes, timepoint))
         except CellScribbleError as error:
@@ -119,6 +125,8 @@ def samples_of(training_set: TrainingSet) -> list[Sample]:
 def _open_pair(path: Path, scribbles: Path, axes: str | None, timepoint: int | None) -> Pair:
     image = open_image(path, axes=axes, timepoint=timepoint)
     image = image.with_data(np.asarray(image.data))
+    # Refuses NaN and constant images here, where the others can still go on.
+    fit_intensity(image, IntensityRule("range"))
     files = find_scribbles(scribbles, image_name(path))
     if not files:
         return Pair(image, None)
@@ -151,11 +159,15 @@ def _check_alike(pairs: Sequence[Pair]) -> None:
     first = pairs[0].image
     for pair in pairs[1:]:
         image = pair.image
-        if (image.n_channels, image.axes) != (first.n_channels, first.axes):
+        if (image.n_channels, image.axes, image.is_rgb) != (first.n_channels, first.axes, first.is_rgb):
             raise InputError(
-                f"images differ: {first.name!r} is {first.axes} with {first.n_channels} channels, {image.name!r} is "
-                f"{image.axes} with {image.n_channels}; train on images of one kind, or give --axes"
+                f"images differ: {first.name!r} is {_kind(first)}, {image.name!r} is {_kind(image)}; "
+                "train on images of one kind, or give --axes"
             )
+
+
+def _kind(image: ImageVolume) -> str:
+    return f"{image.axes} with {'RGB colours' if image.is_rgb else f'{image.n_channels} channels'}"
 
 
 def _check_classes(pairs: Sequence[Pair], n_classes: int) -> None:

@@ -28,7 +28,7 @@ from cellscribble.data.samples import Sample
 from cellscribble.methods.base import Method, Progress
 from cellscribble.nn.resnet_unet import ResNetUNet
 from cellscribble.nn.unet import LightUNet
-from cellscribble.train.checkpoint import BEST, LAST, load_memory, load_state, save_memory, save_state
+from cellscribble.train.checkpoint import BEST, LAST, load_state, memory_tensors, restore_memory, save_state
 from cellscribble.train.history import History
 from cellscribble.train.plan import Schedule, fit_to_time_left
 from cellscribble.train.predictor import Predictor, parameter_groups
@@ -111,7 +111,7 @@ class Fit:
     def _draw(self) -> Batch:
         # The step's own generator: no generator state to store, and none to get out of step.
         rng = np.random.default_rng([self.config.seed, self.epoch, self.step])
-        return collate([self.source.draw(rng) for _ in range(self.config.batch_size)], self.predictor.device)
+        return collate(self.source.draw_batch(self.config.batch_size, rng), self.predictor.device)
 
     def _step(self, batch: Batch, progress: Progress, rate: float) -> dict[str, float]:
         for group in self.optimiser.param_groups:
@@ -120,7 +120,7 @@ class Fit:
         loss: Tensor = torch.stack(list(terms.values())).sum()
         if not torch.isfinite(loss):
             raise TrainingError(
-                f"the loss became {float(loss)} in epoch {self.epoch}; "
+                f"the loss became {loss.item()} in epoch {self.epoch}; "
                 f"lower learning_rate (now {self.config.learning_rate}) in the --config file and start again"
             )
         self.optimiser.zero_grad(set_to_none=True)
@@ -139,7 +139,7 @@ class Fit:
         means = {name: value / self.schedule.steps_per_epoch for name, value in self.sums.items()}
         row |= {"loss": sum(means.values()), **{f"loss_{name}": value for name, value in means.items()}}
         if self.schedule.refresh_after(self.epoch):
-            row |= self.method.refresh(self.samples, self.predictor, Progress(self.epoch, warming_up))
+            row |= self.method.refresh(self.samples, self.predictor, Progress(self.epoch, warming_up, self.schedule.refresh_share))
             self.on_refresh(self.epoch)
         if self.schedule.score_after(self.epoch):
             row |= self._score()
@@ -186,13 +186,16 @@ class Fit:
             self.schedule = fit_to_time_left(self.schedule, self.epoch, left_s, epoch_s)
 
     def save(self) -> None:
-        """Write last.pt and the method's maps; and best.pt where no state has been scored yet."""
+        """Write last.pt; and best.pt where no state has been scored yet."""
         if self.best_epoch is None:
             score = asdict(self.score) if self.score else None
             facts = {"epoch": self.epoch, "score": score, "unfinished": True}
             save_state(self.folder / BEST, {"network": self.network.state_dict()}, facts)
-        save_memory(self.folder, self.samples)
-        tensors = {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
+        tensors = {
+            "network": self.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "memory": memory_tensors(self.samples),
+        }
         save_state(self.folder / LAST, tensors, self._facts())
         self.history.save(self.folder / "history.csv")
 
@@ -212,10 +215,11 @@ class Fit:
 
     def resume(self) -> None:
         """Continue from last.pt in the run folder."""
-        tensors, facts = load_state(self.folder / LAST, self.predictor.device)
+        # To the CPU first: the maps stay there, and both state dicts are copied where they belong.
+        tensors, facts = load_state(self.folder / LAST, torch.device("cpu"))
         self.network.load_state_dict(tensors["network"])
         self.optimiser.load_state_dict(tensors["optimiser"])
-        load_memory(self.folder, self.samples)
+        restore_memory(tensors["memory"], self.samples)
         self.epoch, self.step, self.sums = facts["epoch"], facts["step"], facts["sums"]
         self.schedule = Schedule(**facts["schedule"])
         self.started = time.monotonic() - facts["elapsed_s"]

@@ -24,6 +24,7 @@ class Schedule:
     warmup_epochs : epochs of the first stage; n_epochs for a method of one stage
     n_epochs : all epochs
     refresh_every : epochs between ensembling steps, 0 for never
+    refresh_from : epoch of the first one
     score_every : epochs between two scores of the held-out strokes
     """
 
@@ -32,15 +33,22 @@ class Schedule:
     n_epochs: int
     refresh_every: int
     score_every: int
+    refresh_from: int = 0
 
     def warming_up(self, epoch: int) -> bool:
         return epoch < self.warmup_epochs
 
     def refresh_after(self, epoch: int) -> bool:
         """Ensembling after this epoch; always at the end of the warm-up, never after the last."""
-        last_of_stage = epoch + 1 == self.warmup_epochs
-        on_beat = self.refresh_every > 0 and epoch % self.refresh_every == 0
-        return self.refresh_every > 0 and epoch + 1 < self.n_epochs and (on_beat or last_of_stage)
+        if self.refresh_every == 0 or epoch + 1 >= self.n_epochs:
+            return False
+        beats = epoch - self.refresh_from
+        return epoch + 1 == self.warmup_epochs or (beats >= 0 and beats % self.refresh_every == 0)
+
+    @property
+    def refresh_share(self) -> float:
+        """The part of the run between two ensembling steps."""
+        return self.refresh_every / self.n_epochs
 
     def score_after(self, epoch: int) -> bool:
         return epoch + 1 == self.n_epochs or (epoch + 1) % self.score_every == 0
@@ -93,14 +101,18 @@ def budget_schedule(budget_s: float, speed: Speed, two_stages: bool) -> Schedule
     n_scores = int(max(1, min(EPOCHS_OF_A_BUDGET // 3, SCORE_SHARE * budget_s / max(speed.score_s, 1e-3))))
     for_steps = budget_s - n_refresh * speed.refresh_s - n_scores * speed.score_s
     n_steps = max(2, int(for_steps / speed.step_s))
-    n_epochs = min(EPOCHS_OF_A_BUDGET, n_steps)
+    steps_per_epoch = max(1, n_steps // EPOCHS_OF_A_BUDGET)
+    n_epochs = max(2, n_steps // steps_per_epoch)
     warmup = max(1, n_epochs // 2) if two_stages else n_epochs
     return Schedule(
-        steps_per_epoch=max(1, round(n_steps / n_epochs)),
+        steps_per_epoch=steps_per_epoch,
         warmup_epochs=warmup,
         n_epochs=n_epochs,
-        refresh_every=max(1, n_epochs // max(1, n_refresh)) if two_stages else 0,
+        # The first ensembling ends the warm-up: an average over earlier, worse predictions is a
+        # luxury of long runs.
+        refresh_every=max(1, (n_epochs - warmup) // max(1, n_refresh)) if two_stages else 0,
         score_every=max(1, n_epochs // n_scores),
+        refresh_from=warmup - 1,
     )
 
 
@@ -110,13 +122,14 @@ def fit_to_time_left(schedule: Schedule, epoch: int, left_s: float, epoch_s: flo
     epoch : epochs done; epoch_s : seconds an epoch took lately, ensembling and scores included.
     In the warm-up half of what is left belongs to it (less what it has had), later all of it.
     """
-    possible = max(1, int(left_s / max(epoch_s, 1e-6)))
-    if schedule.warming_up(epoch):
-        n_epochs = epoch + possible
-        return replace(schedule, n_epochs=n_epochs, warmup_epochs=max(epoch + 1, n_epochs // 2))
-    one_stage = schedule.warmup_epochs == schedule.n_epochs
-    n_epochs = epoch + possible
-    return replace(schedule, n_epochs=n_epochs, warmup_epochs=n_epochs if one_stage else schedule.warmup_epochs)
+    n_epochs = epoch + max(1, int(left_s / max(epoch_s, 1e-6)))
+    if schedule.warmup_epochs == schedule.n_epochs:  # a method of one stage
+        return replace(schedule, n_epochs=n_epochs, warmup_epochs=n_epochs)
+    if not schedule.warming_up(epoch):
+        return replace(schedule, n_epochs=n_epochs)
+    # At least one epoch of either stage: without the second there is no model to keep.
+    warmup = max(epoch + 1, n_epochs // 2)
+    return replace(schedule, n_epochs=max(n_epochs, warmup + 1), warmup_epochs=warmup, refresh_from=warmup - 1)
 
 
 def crops_in(shapes: Sequence[Sequence[int]], patch_px: Sequence[int]) -> int:

@@ -3,7 +3,7 @@
 config.json     the resolved settings
 model.json      all that goes into the model file besides the weights
 tiles.npz       a few real tiles, normalised, on which an export is checked
-last.pt best.pt memory.npz history.csv
+last.pt best.pt history.csv calibration.json
 understood.png curves.png seen.png
 model.onnx
 """
@@ -14,6 +14,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -61,12 +62,12 @@ def load_facts(run: Path) -> RunFacts:
 
 def save_tiles(run: Path, samples: Sequence[Sample]) -> None:
     """Store the corners of the first images, (C, *spatial) float32 each."""
-    tiles = {}
+    tiles: dict[str, Any] = {}
     for index, sample in enumerate(samples[:N_TILES]):
         window = tuple(slice(0, n) for n in TILE_PX[sample.image.ndim])
         tiles[str(index)] = sample.intensity.apply(sample.image.data[(slice(None), *window)])
     with atomic_path(run / TILES, overwrite=True) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **tiles)
+        np.savez_compressed(file, **tiles)
 
 
 def load_tiles(run: Path) -> list[npt.NDArray[np.float32]]:

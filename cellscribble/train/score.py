@@ -55,7 +55,7 @@ def scoring_windows(samples: Sequence[Sample], n_classes: int, patch_px: Sequenc
         shape = sample.held_out.shape
         left = find_strokes(sample.held_out, n_classes)
         while left:
-            centre = np.median(np.unravel_index(left[0].pixels, shape), axis=1).astype(int)
+            centre = _middle_pixel(left[0], shape)
             start = np.clip(centre - np.array(patch_px) // 2, 0, np.maximum(0, np.array(shape) - patch_px))
             slices = tuple(slice(int(a), int(min(a + p, n))) for a, p, n in zip(start, patch_px, shape, strict=True))
             inside, left = _split(left, slices, shape)
@@ -63,23 +63,26 @@ def scoring_windows(samples: Sequence[Sample], n_classes: int, patch_px: Sequenc
     return windows
 
 
+def _middle_pixel(stroke: Stroke, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
+    """The stroke's own pixel nearest to its middle, which need not lie on a bent stroke."""
+    at = np.array(np.unravel_index(stroke.pixels, shape))
+    away = ((at - np.median(at, axis=1, keepdims=True)) ** 2).sum(axis=0)
+    return np.asarray(at[:, away.argmin()])
+
+
 def _split(
     strokes: list[Stroke], slices: tuple[slice, ...], shape: tuple[int, ...]
 ) -> tuple[list[Stroke], list[Stroke]]:
-    """Strokes with a pixel in the window (cut to it, in its own indices), and the others.
-
-    The first stroke always has one: the window is centred on its median pixel... which need not
-    lie on a bent stroke, so the first counts as inside even when it is cut to nothing.
-    """
+    """Strokes with a pixel in the window (cut to it, in its own indices), and the others."""
     inside, outside = [], []
     window_shape = tuple(s.stop - s.start for s in slices)
-    for index, stroke in enumerate(strokes):
+    for stroke in strokes:
         at = np.array(np.unravel_index(stroke.pixels, shape)) - np.array([[s.start] for s in slices])
         ok = ((at >= 0) & (at < np.array(window_shape)[:, None])).all(axis=0)
         if ok.any():
             pixels = np.ravel_multi_index(tuple(at[:, ok]), window_shape)
             inside.append(Stroke(stroke.label, np.asarray(pixels)))
-        elif index > 0:
+        else:
             outside.append(stroke)
     return inside, outside
 

@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from cellscribble.segment.edge_level import EdgeEvidence, shift_to_edge
+
+
+def disk(ndim: int = 2, n: int = 96, radius: float = 26, slope_px: float = 4.0, offset_px: float = 4.0):
+    """A blurred disk of `radius`, and a fat sigmoid probability of foreground that reaches 0.5
+    `offset_px` outside of it: the true edge lies at p = 1 / (1 + exp(-offset / slope))."""
+    n = n if ndim == 2 else 48
+    radius = radius if ndim == 2 else 14
+    grid = np.indices((n,) * ndim) - (n - 1) / 2
+    distance = np.sqrt((grid**2).sum(axis=0)) - radius
+    image = ndimage.gaussian_filter((distance < 0).astype(np.float32), 1.0)[None]
+    p = 1 / (1 + np.exp((distance - offset_px) / slope_px))
+    return image, np.stack([1 - p, p]).astype(np.float32)
+
+
+TRUE_LEVEL = 1 / (1 + np.exp(-1.0))  # 0.73: 4 px inside the contour, slope 4 px
+
+
+def level_of(image: np.ndarray, probability: np.ndarray, n: int = 1) -> float:
+    evidence = EdgeEvidence()
+    for _ in range(n):
+        evidence.add(image, probability)
+    return evidence.level().level
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_the_level_is_where_the_image_has_its_edge(ndim):
+    assert level_of(*disk(ndim)) == pytest.approx(TRUE_LEVEL, abs=0.06)
+
+
+@pytest.mark.parametrize("offset", [0.0, 2.0, 6.0])
+def test_fatter_outlines_give_higher_levels(offset):
+    expected = 1 / (1 + np.exp(-offset / 4))
+    assert level_of(*disk(offset_px=offset)) == pytest.approx(expected, abs=0.07)
+
+
+def test_dark_cells_on_bright_ground_give_the_same():
+    image, probability = disk()
+    assert level_of(1 - image, probability) == pytest.approx(level_of(image, probability), abs=1e-6)
+
+
+def test_texture_and_noise_do_not_move_it():
+    image, probability = disk()
+    noise = np.random.default_rng(0).standard_normal(image.shape).astype(np.float32)
+    assert level_of(image + 0.2 * noise, probability) == pytest.approx(TRUE_LEVEL, abs=0.06)
+
+
+def test_a_channel_without_edges_beside_one_with_changes_nothing():
+    image, probability = disk()
+    both = np.concatenate([np.full_like(image, 0.3), image])
+    assert level_of(both, probability) == pytest.approx(level_of(image, probability), abs=1e-6)
+
+
+def test_channels_that_point_opposite_ways_do_not_cancel():
+    image, probability = disk()
+    assert level_of(np.concatenate([image, 1 - image]), probability) == pytest.approx(TRUE_LEVEL, abs=0.06)
+
+
+@pytest.mark.parametrize("p", [0.001, 0.5, 0.999])
+def test_without_a_contour_it_stays_at_one_half(p):
+    image, _ = disk()
+    probability = np.stack([np.full(image.shape[1:], 1 - p), np.full(image.shape[1:], p)]).astype(np.float32)
+    assert level_of(image, probability) == 0.5
+
+
+def test_without_images_or_without_contrast_it_stays_at_one_half():
+    assert EdgeEvidence().level().level == 0.5
+    image, probability = disk()
+    assert level_of(np.zeros_like(image), probability) == 0.5
+
+
+def test_the_order_of_images_does_not_matter():
+    images = [disk(offset_px=o) for o in (1.0, 4.0, 7.0)]
+    found = []
+    for order in ([0, 1, 2], [2, 0, 1]):
+        evidence = EdgeEvidence()
+        for i in order:
+            evidence.add(*images[i])
+        found.append(evidence.level().level)
+    assert found[0] == pytest.approx(found[1])
+
+
+@settings(max_examples=50, deadline=None)
+@given(level=st.floats(0.1, 0.98), k=st.integers(2, 4), seed=st.integers(0, 10**6))
+def test_shift_moves_the_level_to_one_half_and_keeps_class_proportions(level, k, seed):
+    raw = np.random.default_rng(seed).dirichlet(np.ones(k), 20).T.astype(np.float32).reshape(k, 4, 5)
+    out = shift_to_edge(raw, level)
+    np.testing.assert_allclose(out.sum(axis=0), 1, atol=1e-5)
+    np.testing.assert_allclose(out[1:] * raw[1:2], out[1:2] * raw[1:], atol=1e-5)
+    at = shift_to_edge(np.array([1 - level, level], np.float32).reshape(2, 1, 1), level)
+    assert at[1, 0, 0] == pytest.approx(0.5, abs=1e-5)
+
+
+def test_shift_by_hand():
+    # odds 9 over odds 3 is odds 3: p' = 3/4
+    out = shift_to_edge(np.array([[[0.1]], [[0.9]]], np.float32), 0.75)
+    np.testing.assert_allclose(out.ravel(), [0.25, 0.75], atol=1e-6)

@@ -1,0 +1,122 @@
+import math
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from cellscribble.config import TrainConfig
+from cellscribble.train.plan import Schedule, Speed, budget_schedule, crops_in, epochs_schedule, fit_to_time_left
+
+speeds = st.builds(Speed, st.floats(0.01, 2), st.floats(0.01, 20), st.floats(0.01, 5))
+
+
+def planned(epochs: int, *, two_stages: bool = True, n_crops: int = 16, **changes) -> Schedule:
+    config = TrainConfig(minutes=None, epochs=epochs, batch_size=4, **changes)
+    return epochs_schedule(config, n_crops, two_stages)
+
+
+def seconds(schedule: Schedule, speed: Speed) -> float:
+    epochs = range(schedule.n_epochs)
+    return (
+        schedule.n_epochs * schedule.steps_per_epoch * speed.step_s
+        + sum(map(schedule.refresh_after, epochs)) * speed.refresh_s
+        + sum(map(schedule.score_after, epochs)) * speed.score_s
+    )
+
+
+def check_stages(schedule: Schedule, two_stages: bool) -> None:
+    epochs = range(schedule.n_epochs)
+    refreshed = [e for e in epochs if schedule.refresh_after(e)]
+    assert schedule.steps_per_epoch >= 1
+    assert schedule.score_after(schedule.n_epochs - 1)
+    if not two_stages:
+        assert schedule.warmup_epochs == schedule.n_epochs
+        assert refreshed == []
+        return
+    assert 1 <= schedule.warmup_epochs <= schedule.n_epochs
+    assert [schedule.warming_up(e) for e in epochs] == [e < schedule.warmup_epochs for e in epochs]
+    # What a refresh after the last epoch finds would serve nothing.
+    assert schedule.n_epochs - 1 not in refreshed
+    # The second stage must not begin with stale or without pseudo-labels.
+    if schedule.warmup_epochs < schedule.n_epochs:
+        assert schedule.warmup_epochs - 1 in refreshed
+
+
+@settings(max_examples=80)
+@given(epochs=st.integers(1, 300), every=st.integers(1, 20), n_crops=st.integers(1, 500), two=st.booleans())
+def test_a_plan_in_epochs_covers_its_stages(epochs, every, n_crops, two):
+    schedule = planned(epochs, two_stages=two, n_crops=n_crops, refresh_every_epochs=every)
+    assert schedule.n_epochs == epochs
+    assert schedule.steps_per_epoch == math.ceil(n_crops / 4)
+    check_stages(schedule, two)
+
+
+def test_the_papers_warm_up_is_100_epochs_and_at_most_half():
+    assert planned(300).warmup_epochs == 100
+    assert planned(60).warmup_epochs == 30
+    assert planned(60, warmup_epochs=10).warmup_epochs == 10
+
+
+def test_ensembling_comes_every_gamma_epochs_from_the_first_on():
+    schedule = planned(20, warmup_epochs=8, refresh_every_epochs=5)
+    # 0, 5, 10, 15 by gamma, and 7 at the end of the warm-up.
+    assert [e for e in range(20) if schedule.refresh_after(e)] == [0, 5, 7, 10, 15]
+
+
+@settings(max_examples=200)
+@given(budget=st.floats(20, 7200), speed=speeds, two=st.booleans())
+def test_a_budget_is_filled(budget, speed, two):
+    # What takes so long that one of it breaks the budget cannot be planned for.
+    assume(50 * (speed.step_s + speed.score_s) + 10 * speed.refresh_s < budget)
+    schedule = budget_schedule(budget, speed, two)
+    check_stages(schedule, two)
+    # The loop plans anew as it goes; the first plan must be of the right size.
+    assert 0.6 * budget <= seconds(schedule, speed) <= 1.6 * budget
+
+
+@settings(max_examples=60)
+@given(budget=st.floats(0.5, 5), speed=speeds, two=st.booleans())
+def test_the_smallest_budget_still_has_both_stages(budget, speed, two):
+    check_stages(budget_schedule(budget, speed, two), two)
+
+
+@settings(max_examples=100)
+@given(epochs=st.integers(4, 80), done=st.floats(0, 0.99), left=st.floats(0.1, 1000), epoch_s=st.floats(0.05, 20))
+def test_a_new_plan_uses_the_time_that_is_left(epochs, done, left, epoch_s):
+    schedule = planned(epochs)
+    epoch = max(1, int(done * epochs))
+    new = fit_to_time_left(schedule, epoch, left, epoch_s)
+    assert new.n_epochs > epoch
+    # Out of time in the warm-up, one more epoch of it and one of the second stage are still due.
+    least = 2 if schedule.warming_up(epoch) else 1
+    assert (new.n_epochs - epoch) * epoch_s <= max(left, least * epoch_s) * 1.0001
+    if not schedule.warming_up(epoch):
+        assert new.warmup_epochs == schedule.warmup_epochs
+
+
+def test_a_method_of_one_stage_stays_one_when_planned_anew():
+    new = fit_to_time_left(planned(20, two_stages=False), 5, 100.0, 1.0)
+    assert new.warmup_epochs == new.n_epochs == 105
+
+
+@pytest.mark.parametrize("two", [True, False])
+def test_cosine_annealing_restarts_with_each_stage(two):
+    schedule = planned(20, two_stages=two, warmup_epochs=10, n_crops=400)
+    steps = schedule.steps_per_epoch
+    rates = [schedule.learning_rate(1.0, e, s) for e in range(20) for s in range(steps)]
+    assert all(0 <= r <= 1 for r in rates)
+    assert max(rates) > 0.98
+    assert rates[-1] < 1e-3
+    if two:
+        half = 10 * steps
+        assert rates[half - 1] < 1e-3
+        # Half way through a stage: (1 + cos(pi / 2)) / 2.
+        assert rates[half // 2] == pytest.approx(0.5, abs=0.01)
+        assert rates[:half] == pytest.approx(rates[half:])
+        assert max(rates[half : half + half // 5]) > 0.95
+
+
+def test_an_epoch_shows_as_many_crops_as_the_images_hold():
+    # 512 x 512 holds four of 256 x 256; a smaller image counts one.
+    assert crops_in([(512, 512), (100, 100)], (256, 256)) == 5
+    assert crops_in([(16, 64, 64)], (8, 32, 32)) == 8

@@ -1,0 +1,185 @@
+import dataclasses
+import json
+import os
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cellscribble.bundle import ModelMetadata
+from cellscribble.config import TrainConfig
+from cellscribble.core.errors import InputError, OutputError
+from cellscribble.nn.build import build_network
+from cellscribble.train import run as module
+from cellscribble.train.run import (
+    channel_names,
+    check_run,
+    choose_device,
+    choose_run_folder,
+    measure_speed,
+    patch_shape,
+    resumed_config,
+    train,
+)
+from tests.conftest import Example, make_balls, make_disks
+from tests.train.runs import Quiet, make_fit, training_set
+
+
+def test_a_run_folder_holds_all_that_a_run_left(tiny_config, tmp_path):
+    reporter = Quiet()
+    result = train(training_set(), tiny_config, tmp_path / "run", reporter)
+    names = {p.name for p in (tmp_path / "run").iterdir()}
+    assert names == {
+        "config.json",
+        "model.json",
+        "calibration.json",
+        "tiles.npz",
+        "last.pt",
+        "best.pt",
+        "history.csv",
+        "curves.png",
+        "seen.png",
+    }
+    assert (result.n_epochs, result.interrupted) == (4, False)
+    assert result.holdout.n_held == (6, 4)
+    assert result.score["n_strokes"] == [6, 4]
+    metadata = ModelMetadata.from_json((tmp_path / "run" / "model.json").read_text())
+    assert metadata.holdout == result.score
+    assert metadata.edge_threshold == result.calibration.edge_level
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["patch_px"] == 32
+    with np.load(tmp_path / "run" / "tiles.npz") as tiles:
+        assert {name: tiles[name].shape for name in tiles.files} == {"0": (1, 64, 64), "1": (1, 64, 64)}
+
+
+def test_an_interrupted_run_is_finished_as_far_as_it_came(tiny_config, tmp_path, monkeypatch):
+    reporter = Quiet(3)
+    make = module._make_fit
+
+    def make_and_keep(*args):
+        reporter.fit = make(*args)
+        return reporter.fit
+
+    monkeypatch.setattr(module, "_make_fit", make_and_keep)
+    result = train(training_set(), tiny_config, tmp_path, reporter)
+    assert (result.interrupted, result.n_epochs, result.score) == (True, 0, None)
+    assert (tmp_path / "model.json").exists()
+    again = Quiet()
+    config = resumed_config(tmp_path, {})
+    assert config == tiny_config
+    result = train(training_set(), config, tmp_path, again, resume=True)
+    assert again.said[0] == "resumed after epoch 0 of 4"
+    assert (result.interrupted, result.n_epochs) == (False, 4)
+    whole = train(training_set(), tiny_config, tmp_path / "whole", Quiet())
+    assert whole.score == result.score
+    assert whole.calibration == result.calibration
+
+
+def test_a_time_budget_is_kept_roughly(tmp_path, tiny_config, monkeypatch):
+    monkeypatch.setattr(module, "RESERVE_S", 0.0)
+    config = dataclasses.replace(tiny_config, epochs=None, minutes=3 / 60)
+    reporter = Quiet()
+    result = train(training_set(), config, tmp_path, reporter)
+    fit_s = sum(float(line.rpartition(",")[2]) for line in (tmp_path / "history.csv").read_text().splitlines()[1:])
+    assert 0.5 <= fit_s <= 8
+    assert {t.stage for t in reporter.ticks} == {"warm-up", "training"}
+    assert result.n_epochs > 2
+
+
+def test_measuring_the_speed_leaves_the_run_untouched(tiny_config, tmp_path):
+    fit = make_fit(tiny_config, tmp_path, Quiet())
+    before = {name: value.clone() for name, value in fit.network.state_dict().items()}
+    speed = measure_speed(fit)
+    assert min(speed.step_s, speed.refresh_s, speed.score_s) > 0
+    assert all(torch.equal(v, before[name]) for name, v in fit.network.state_dict().items())
+    assert not fit.optimiser.state
+
+
+@pytest.mark.parametrize("network", ["light", "resnet34"])
+@pytest.mark.parametrize(
+    ("z_um", "patch_px"), [(None, 32), (0.5, 100), (0.6, 256), (1.0, 200), (2.5, 256), (20.0, 256)]
+)
+def test_patches_lie_on_the_networks_stride_whatever_the_settings(network, z_um, patch_px):
+    config = TrainConfig(network=network, patch_px=patch_px)
+    for example in (make_disks(), make_balls()):
+        size = None if z_um is None else (z_um, 0.5, 0.5)[-example.image.ndim :]
+        image = dataclasses.replace(example.image, pixel_size_um=size)
+        data = training_set(Example(image, example.mask, example.scribbles))
+        with torch.device("meta"):
+            built = build_network(network, 1, 2, image.ndim, size)
+        multiple = built.stride_multiple
+        shape = patch_shape(config, data, multiple)
+        assert all(n % m == 0 and n >= m for n, m in zip(shape, multiple, strict=True))
+        assert shape[-1] == shape[-2]
+        # Never deeper, in micrometres, than wide; but for the stride.
+        assert shape[0] <= max(shape[-1], multiple[0])
+
+
+def test_a_patch_that_is_no_multiple_of_the_stride_trains(tiny_config, tmp_path):
+    fit = make_fit(dataclasses.replace(tiny_config, patch_px=40, epochs=1), tmp_path, Quiet())
+    fit.run()
+    assert fit.source.patch_px == (48, 48)
+
+
+def test_the_folder_is_as_given_or_named_by_date_and_method(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    date = datetime(2024, 3, 1, 14, 5, 9)
+    assert choose_run_folder(Path("here"), "m", False, date) == Path("here")
+    assert choose_run_folder(None, "m", False, date) == Path("runs/2024-03-01_140509_m")
+    with pytest.raises(InputError, match=r"no run to resume in \./runs; give its folder with -o"):
+        choose_run_folder(None, "m", True, date)
+    for i, name in enumerate(("old", "new")):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        state = tmp_path / "runs" / name / "last.pt"
+        state.touch()
+        os.utime(state, (1000 + i, 1000 + i))
+    assert choose_run_folder(None, "m", True, date) == Path("runs/new")
+
+
+def test_resuming_with_other_settings_is_refused(tiny_config, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(tiny_config.to_json()))
+    assert resumed_config(tmp_path, {"epochs": 4, "seed": 0}) == tiny_config
+    with pytest.raises(InputError, match=r"has seed 0, not 3; leave --seed out to resume it, or start a new run"):
+        resumed_config(tmp_path, {"seed": 3})
+    with pytest.raises(InputError, match="leave --encoder-weights out"):
+        resumed_config(tmp_path, {"encoder_weights": "w.pth"})
+    with pytest.raises(InputError, match=r"holds no run to resume .*give its folder with -o"):
+        resumed_config(tmp_path / "none", {})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"network": "big"}, "network 'big' is unknown; choose one of light, resnet34, resnet50"),
+        ({"method": "magic"}, "method 'magic' is unknown; choose one of"),
+        ({"method_settings": {"tua": 0.9}}, "unknown setting 'tua'; did you mean 'tau'?"),
+        ({"encoder_weights": "w.pth"}, "encoder_weights needs a ResNet, not 'light'; give --network resnet34"),
+    ],
+)
+def test_wrong_settings_are_found_before_anything_is_written(settings, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        check_run(TrainConfig(**settings), tmp_path / "run", False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_existing_run_is_not_overwritten(tmp_path):
+    (tmp_path / "last.pt").touch()
+    with pytest.raises(OutputError, match="holds a run already; continue it with --resume, or choose another folder"):
+        check_run(TrainConfig(), tmp_path, False)
+    check_run(TrainConfig(), tmp_path, True)
+    with pytest.raises(InputError, match="holds no run to resume"):
+        check_run(TrainConfig(), tmp_path / "other", True)
+
+
+def test_cuda_where_there_is_none_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device("auto") == torch.device("cpu")
+    with pytest.raises(InputError, match="torch finds no CUDA device; use --device cpu"):
+        choose_device("cuda")
+
+
+def test_channels_have_names():
+    assert channel_names(2, False, ("DAPI", "GFP")) == ("DAPI", "GFP")
+    assert channel_names(3, True, ()) == ("red", "green", "blue")
+    assert channel_names(2, False, ()) == ("channel 1", "channel 2")
