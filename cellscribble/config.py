@@ -58,8 +58,9 @@ class TrainConfig:
     encoder_weights : path of an ImageNet state dict for a ResNet encoder, or None
     minutes : time budget; None when `epochs` is given
     epochs : passes over the training images; None when a time budget is given
-    warmup_epochs : length of the first stage; None takes 100, at most half of the run
-    refresh_every_epochs : gamma of Scribble2Label
+    warmup_epochs : length of the first stage; None takes the published 100, at most half of the run.
+        Only with `epochs`: a time budget scales its stages
+    refresh_every_epochs : gamma of Scribble2Label; None takes the published 5. Only with `epochs`
     patch_px : patch edge; None takes 128 for the light network and the paper's 256 for a ResNet. In a
         volume it is three eighths of that, and the z extent follows from the pixel size
     batch_size, learning_rate : of RAdam; cosine annealing restarts with each stage
@@ -76,7 +77,7 @@ class TrainConfig:
     minutes: float | None = DEFAULT_MINUTES
     epochs: int | None = None
     warmup_epochs: int | None = None
-    refresh_every_epochs: int = 5
+    refresh_every_epochs: int | None = None
     patch_px: int | None = None
     batch_size: int = 8
     learning_rate: float = 3e-3
@@ -94,13 +95,20 @@ class TrainConfig:
         )
         _require(self.minutes is None or self.minutes > 0, f"minutes is {self.minutes}; expected more than 0")
         _require(self.epochs is None or self.epochs >= 1, f"epochs is {self.epochs}; expected 1 or more")
+        for name in ("warmup_epochs", "refresh_every_epochs"):
+            value = getattr(self, name)
+            _require(value is None or value >= 1, f"{name} is {value}; expected 1 or more")
+            _require(
+                value is None or self.epochs is not None,
+                f"{name} is {value} but the run has a time budget, which scales its stages; "
+                "give epochs instead of minutes, or leave it out",
+            )
         _require(
-            self.warmup_epochs is None or self.warmup_epochs >= 1,
-            f"warmup_epochs is {self.warmup_epochs}; expected 1 or more",
+            self.warmup_epochs is None or self.epochs is None or self.warmup_epochs < self.epochs,
+            f"warmup_epochs is {self.warmup_epochs} of {self.epochs} epochs; leave at least one for the second stage",
         )
         _require(self.seed >= 0, f"seed is {self.seed}; expected 0 or more")
-        for name in ("refresh_every_epochs", "batch_size"):
-            _require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; expected 1 or more")
+        _require(self.batch_size >= 1, f"batch_size is {self.batch_size}; expected 1 or more")
         _require(self.patch_px is None or self.patch_px >= 32, f"patch_px is {self.patch_px}; expected 32 or more")
         _require(self.learning_rate > 0, f"learning_rate is {self.learning_rate}; expected more than 0")
         for name in ("anywhere_share", "holdout_share"):

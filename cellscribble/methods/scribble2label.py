@@ -90,7 +90,8 @@ class Scribble2Label(Method):
 
     def alpha(self, refresh_share: float) -> float:
         """The weight of a new prediction where `refresh_share` of the run lies between two of them."""
-        return 1 - (1 - self.config.alpha) ** max(1.0, refresh_share / PAPER_REFRESH_SHARE)
+        steps = max(1.0, refresh_share / PAPER_REFRESH_SHARE)
+        return float(1 - (1 - self.config.alpha) ** steps)
 
 
 def edge_level(samples: Sequence[Sample], predictions: Sequence[npt.NDArray[np.float32]]) -> float:

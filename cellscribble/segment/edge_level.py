@@ -30,7 +30,8 @@ LEVEL_LIMITS = (0.1, 0.98)
 SMOOTHING = (0.25, 0.5, 0.25)
 MIN_LENGTH = 20.0
 """Logits of contour (px times logit a px) that a level must have before its mean counts in full."""
-MIN_GAIN = 1.02
+TOP_SHARE = 0.97
+"""Levels with at least this share of the largest F count as good as the best."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class EdgeLevel:
     """The level, and the evidence for it.
 
     level : probability of foreground at the image's edges; 0.5 where the images show no evidence
-    gain : F(level) / F(0.5)
+    gain : largest F / F(0.5)
     n_images : images with a contour
     """
 
@@ -82,25 +83,28 @@ class EdgeEvidence:
         self.length.append(length)
 
     def level(self) -> EdgeLevel:
-        """The level with the largest F, a mean over images.
+        """The level nearest 0.5 whose F, a mean over images, is all but the largest.
 
         Each image's curve is scaled to its own maximum first: one bright, sharp image would
         otherwise speak for all dim ones (measured on five data sets, see docs/accuracy.md).
-        0.5 is kept where no other level has clearly more evidence.
+        Near its top F is flat, and of levels that the images cannot tell apart the one that asks
+        least of the network is right more often; 0.5 stays where nothing speaks against it.
         """
         if not self.flux:
             return EdgeLevel(0.5, 1.0, 0)
         curves = [_curve(f, n) for f, n in zip(self.flux, self.length, strict=True)]
         mean = np.convolve(np.mean(curves, axis=0), SMOOTHING, mode="same")
         allowed = np.flatnonzero((LEVEL_LIMITS[0] < LEVELS) & (LEVEL_LIMITS[1] > LEVELS))
-        best = allowed[np.argmax(mean[allowed])]
-        if not mean[best] > 0:
+        top = float(mean[allowed].max())
+        if not top > 0:
             return EdgeLevel(0.5, 1.0, 0)
         at_half = float(np.interp(0.5, LEVELS, mean))
-        gain = float(mean[best] / at_half) if at_half > 0 else float("inf")
-        if not gain > MIN_GAIN:
+        if at_half >= TOP_SHARE * top:
             return EdgeLevel(0.5, 1.0, len(curves))
-        return EdgeLevel(float(LEVELS[best]), min(gain, 1e3), len(curves))
+        good = LEVELS[allowed[mean[allowed] >= TOP_SHARE * top]]
+        level = float(good[np.argmin(np.abs(good - 0.5))])
+        gain = top / at_half if at_half > 0 else float("inf")
+        return EdgeLevel(level, min(gain, 1e3), len(curves))
 
 
 def _curve(flux: npt.NDArray[np.float64], length: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

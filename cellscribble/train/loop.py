@@ -139,7 +139,9 @@ class Fit:
         means = {name: value / self.schedule.steps_per_epoch for name, value in self.sums.items()}
         row |= {"loss": sum(means.values()), **{f"loss_{name}": value for name, value in means.items()}}
         if self.schedule.refresh_after(self.epoch):
-            row |= self.method.refresh(self.samples, self.predictor, Progress(self.epoch, warming_up, self.schedule.refresh_share))
+            row |= self.method.refresh(
+                self.samples, self.predictor, Progress(self.epoch, warming_up, self.schedule.refresh_share)
+            )
             self.on_refresh(self.epoch)
         if self.schedule.score_after(self.epoch):
             row |= self._score()

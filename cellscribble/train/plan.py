@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from cellscribble.config import EPOCHS_OF_A_BUDGET, TrainConfig
 
 PAPER_WARMUP_EPOCHS = 100
+PAPER_REFRESH_EPOCHS = 5
 REFRESH_SHARE = 0.2
 """Largest share of a time budget that predicting the training images may take."""
 SCORE_SHARE = 0.05
@@ -82,12 +83,12 @@ def epochs_schedule(config: TrainConfig, n_crops: int, two_stages: bool) -> Sche
     """The published schedule: an epoch shows as many crops as the training images hold."""
     assert config.epochs is not None
     n_epochs = config.epochs
-    warmup = min(config.warmup_epochs or PAPER_WARMUP_EPOCHS, math.ceil(n_epochs / 2)) if two_stages else n_epochs
+    warmup = config.warmup_epochs or min(PAPER_WARMUP_EPOCHS, math.ceil(n_epochs / 2))
     return Schedule(
         steps_per_epoch=max(1, math.ceil(n_crops / config.batch_size)),
-        warmup_epochs=warmup,
+        warmup_epochs=warmup if two_stages else n_epochs,
         n_epochs=n_epochs,
-        refresh_every=config.refresh_every_epochs if two_stages else 0,
+        refresh_every=(config.refresh_every_epochs or PAPER_REFRESH_EPOCHS) if two_stages else 0,
         score_every=max(1, n_epochs // 40),
     )
 

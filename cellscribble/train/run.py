@@ -35,7 +35,7 @@ from cellscribble.train.loop import Fit, Tick
 from cellscribble.train.pictures import save_curves, save_seen
 from cellscribble.train.plan import Schedule, Speed, budget_schedule, crops_in, epochs_schedule
 from cellscribble.train.predictor import Predictor
-from cellscribble.train.run_folder import CONFIG, save_facts, save_tiles
+from cellscribble.train.run_folder import CONFIG, INPUTS, save_facts, save_tiles
 from cellscribble.train.score import scoring_windows
 
 LIGHT_PATCH_PX, RESNET_PATCH_PX = 128, 256
@@ -94,10 +94,12 @@ def train(
     holdout = hold_out_strokes(samples, len(training_set.classes), config.holdout_share, rng)
     fit = _make_fit(training_set, config, folder, reporter, samples, method, device)
     if resume:
+        _check_same_inputs(folder, training_set)
         fit.resume()
         reporter.say(f"resumed after epoch {fit.epoch} of {fit.schedule.n_epochs}")
     else:
         save_json(folder / CONFIG, config.to_json(), overwrite=True)
+        save_json(folder / INPUTS, training_set.hashes, overwrite=True)
         method.prepare(samples)
         _plan(fit, config, began)
     save_tiles(folder, samples)
@@ -304,6 +306,22 @@ def channel_names(n: int, is_rgb: bool, given: Sequence[str]) -> tuple[str, ...]
     if given and len(given) == n:
         return tuple(given)
     return ("red", "green", "blue") if is_rgb else tuple(f"channel {i + 1}" for i in range(n))
+
+
+def _check_same_inputs(folder: Path, training_set: TrainingSet) -> None:
+    """A run goes on with the very images and strokes it began with, or it is another run."""
+    try:
+        before = json.loads((folder / INPUTS).read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise InputError(f"{folder / INPUTS} cannot be read ({error}); start a new run") from error
+    now_ = training_set.hashes
+    changed = sorted(name for name in before.keys() | now_.keys() if before.get(name) != now_.get(name))
+    if changed:
+        shown = ", ".join(changed[:3]) + (" ..." if len(changed) > 3 else "")
+        raise InputError(
+            f"{len(changed)} images or strokes are not those the run in {folder} began with ({shown}); "
+            "put them back to resume it, or start a new run"
+        )
 
 
 def check_run(config: TrainConfig, folder: Path, resume: bool) -> None:

@@ -1,6 +1,7 @@
 """What a run folder holds, so that a model can be exported from it at any time.
 
 config.json     the resolved settings
+inputs.json     sha256 of every image and of its strokes
 model.json      all that goes into the model file besides the weights
 tiles.npz       a few real tiles, normalised, on which an export is checked
 last.pt best.pt history.csv calibration.json
@@ -24,7 +25,7 @@ from cellscribble.core.errors import ModelError
 from cellscribble.data.samples import Sample
 from cellscribble.io.atomic import atomic_path, save_text
 
-MODEL_JSON, TILES, CONFIG = "model.json", "tiles.npz", "config.json"
+MODEL_JSON, TILES, CONFIG, INPUTS = "model.json", "tiles.npz", "config.json", "inputs.json"
 TILE_PX = {2: (512, 512), 3: (32, 96, 96)}
 N_TILES = 3
 

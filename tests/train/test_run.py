@@ -35,6 +35,7 @@ def test_a_run_folder_holds_all_that_a_run_left(tiny_config, tmp_path):
         "config.json",
         "model.json",
         "calibration.json",
+        "inputs.json",
         "tiles.npz",
         "last.pt",
         "best.pt",
@@ -78,7 +79,9 @@ def test_an_interrupted_run_is_finished_as_far_as_it_came(tiny_config, tmp_path,
 
 def test_a_time_budget_is_kept_roughly(tmp_path, tiny_config, monkeypatch):
     monkeypatch.setattr(module, "RESERVE_S", 0.0)
-    config = dataclasses.replace(tiny_config, epochs=None, minutes=3 / 60)
+    config = dataclasses.replace(
+        tiny_config, epochs=None, minutes=3 / 60, warmup_epochs=None, refresh_every_epochs=None
+    )
     reporter = Quiet()
     result = train(training_set(), config, tmp_path, reporter)
     fit_s = sum(float(line.rpartition(",")[2]) for line in (tmp_path / "history.csv").read_text().splitlines()[1:])
@@ -183,3 +186,12 @@ def test_channels_have_names():
     assert channel_names(2, False, ("DAPI", "GFP")) == ("DAPI", "GFP")
     assert channel_names(3, True, ()) == ("red", "green", "blue")
     assert channel_names(2, False, ()) == ("channel 1", "channel 2")
+
+
+def test_a_run_is_not_resumed_on_other_strokes(tiny_config, tmp_path):
+    train(training_set(), tiny_config, tmp_path, Quiet())
+    other = training_set()
+    assert other.pairs[0].scribbles is not None
+    other.pairs[0].scribbles.data[0, 0] += 1
+    with pytest.raises(InputError, match="not those the run"):
+        train(other, tiny_config, tmp_path, Quiet(), resume=True)
