@@ -12,7 +12,7 @@ from cellscribble.methods.base import Progress
 from cellscribble.methods.scribble2label import EMA, Scribble2Label, Scribble2LabelConfig, pseudo_labels
 
 WARM, LATER = Progress(0, True), Progress(5, False)
-UNCALIBRATED = {"edge_calibration": False}
+UNCALIBRATED = {"edge_calibration": False, "edge_snapping": False}  # as published
 
 
 def constant(*classes: float):
