@@ -11,6 +11,10 @@ opening the files to the written model, that of the forest to the trained forest
 
 from __future__ import annotations
 
+import os
+
+os.environ.setdefault("GOMP_SPINCOUNT", "100000")  # as `cellscribble train` sets it
+
 import argparse
 import csv
 import platform

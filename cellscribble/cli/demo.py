@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from cellscribble.cli.output import emit, say
-from cellscribble.cli.train import wait_without_spinning
+from cellscribble.cli.train import spin_briefly
 
 DEFAULT_MINUTES = 2.0
 SHOWN = {"iou": "IoU", "dice": "Dice", "mean_dice_per_truth": "mDice", "f1": "F1", "ap_50": "AP.50", "ap_mean": "AP"}
@@ -38,7 +38,7 @@ def command(out: Path | None, minutes: float, seed: int, device: str, overwrite:
 
     Runs `train`, `predict` and `evaluate` as you would type them, and shows each line.
     """
-    wait_without_spinning()
+    spin_briefly()
     from cellscribble import demo
     from cellscribble.metrics.pairs import evaluate_files
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +59,8 @@ class PatchSource:
         self.patch_px = patch_px
         self.anywhere_share = anywhere_share
         self.augment = augment
+        self.memory_layout: dict[str, tuple[int, float]] = {}
+        """Which maps to cut, as `Method.memory_layout` gives them; none while the loss reads none."""
         self._strokes: list[dict[int, list[Stroke]]] = []
         for sample in samples:
             by_class: dict[int, list[Stroke]] = {}
@@ -76,7 +78,7 @@ class PatchSource:
             index = self._stroked[int(rng.integers(len(self._stroked)))]
             centre = self._on_stroke(index, rng)
         placement = draw_placement(centre, self.patch_px, self.augment, rng)
-        patch = cut_patch(self.samples[index], placement)
+        patch = cut_patch(self.samples[index], placement, self.memory_layout)
         image = apply_intensity_change(patch.image, draw_intensity_change(self.augment, rng))
         return Patch(image, patch.scribbles, patch.mask, patch.memory)
 
@@ -109,14 +111,20 @@ class PatchSource:
         return np.asarray(np.floor(centre - half) + half)
 
 
-def cut_patch(sample: Sample, placement: Placement) -> Patch:
-    """The patch of one sample at `placement`, without any change of intensity."""
+def cut_patch(sample: Sample, placement: Placement, memory_layout: Mapping[str, tuple[int, float]]) -> Patch:
+    """The patch of one sample at `placement`, without any change of intensity.
+
+    memory_layout : the maps to cut, name -> (how many, value where the sample has no such map yet)
+    """
     data = sample.image.data
     channels = [apply_placement(c, placement, order=1, outside=None) for c in data]
     memory: dict[str, npt.NDArray[Any]] = {}
-    for name, stored in sample.memory.items():
-        maps = stored if stored.ndim > sample.scribbles.ndim else stored[None]
-        memory[name] = np.stack([apply_placement(m, placement, order=1, outside=None) for m in maps])
+    for name, (n_maps, unknown) in memory_layout.items():
+        maps = sample.memory.get(name)
+        if maps is None:
+            memory[name] = np.full((n_maps, *placement.patch_px), unknown, np.float32)
+        else:
+            memory[name] = np.stack([apply_placement(m, placement, order=1, outside=None) for m in maps])
     mask = sample.mask
     return Patch(
         image=sample.intensity.apply(np.stack(channels)),

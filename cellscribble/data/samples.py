@@ -27,7 +27,7 @@ class Sample:
     held_out : (*spatial) int16, the strokes kept back for scoring; -1 elsewhere
     mask : (*spatial) int16 dense labels, only for `full_supervision`
     memory : maps of the image's own shape that belong to the method (EMA map, pseudo-labels);
-        (*spatial) or (n, *spatial). Cropped and flipped with the image.
+        (n, *spatial) float32. Cropped and flipped with the image.
     """
 
     image: ImageVolume

@@ -65,6 +65,10 @@ class Method:
         """Module from raw channels to the exported outputs."""
         return SoftmaxHead(edge_level)
 
+    def memory_layout(self) -> dict[str, tuple[int, float]]:
+        """The maps that `loss` reads from a batch: name -> (how many, the value that says nothing)."""
+        return {}
+
     def prepare(self, samples: Sequence[Sample]) -> None:
         """Once, before the first step."""
 
@@ -73,7 +77,7 @@ class Method:
         raise NotImplementedError
 
     def refresh(self, samples: Sequence[Sample], predict: Predict, progress: Progress) -> dict[str, float]:
-        """At an ensembling step. Returns figures for the history."""
+        """At an ensembling step, with the images whose turn it is. Returns figures for the history."""
         return {}
 
     def state(self) -> dict[str, Any]:

@@ -76,6 +76,9 @@ class Scribble2Label(Method):
     two_stages: ClassVar[bool] = True
     config: Scribble2LabelConfig
 
+    def memory_layout(self) -> dict[str, tuple[int, float]]:
+        return {EMA: (self.n_classes - 1, 1 / self.n_classes)}
+
     def loss(self, network: nn.Module, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         logits = network(batch.image)
         terms = {"strokes": partial_cross_entropy(logits, batch.scribbles)}

@@ -41,7 +41,9 @@ def snap_to_edges(image: npt.NDArray[np.float32], probability: npt.NDArray[np.fl
         return probability
     steep = [ndimage.gaussian_gradient_magnitude(channel, GRADIENT_SIGMA_PX) for channel in image]
     gradient = np.sqrt(np.sum(np.square(steep), axis=0))
-    flooded = watershed(gradient, sides)  # type: ignore[no-untyped-call]
+    # Only the band and its rim: flooding all of the image gives the same and takes eight times as long.
+    band = ndimage.binary_dilation(doubtful, np.ones((3,) * doubtful.ndim, bool))
+    flooded = watershed(gradient, sides, mask=band)  # type: ignore[no-untyped-call]
     target = np.where(flooded == 2, np.float32(SNAPPED), np.float32(1 - SNAPPED))[doubtful]
     out = probability.copy()
     out[0, doubtful] = 1 - target

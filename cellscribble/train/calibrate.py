@@ -15,8 +15,10 @@ from cellscribble.methods.base import Predict
 from cellscribble.segment.edge_level import EdgeEvidence, shift_to_edge
 from cellscribble.segment.fit import fit_instance_parameters
 
-MAX_PIXELS = 12_000_000
+MAX_PIXELS = 8_000_000
 """Enough contour for a stable level; predicting more would only cost time."""
+MAX_FIT_PIXELS = 2_000_000
+"""The same for the instance parameters, which take about a second a megapixel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +39,17 @@ class Calibration:
 
 def calibrate(samples: Sequence[Sample], predict: Predict, rng: np.random.Generator) -> Calibration:
     """Measure edge level and instance parameters on the training images and their strokes."""
-    chosen = _choose(samples, rng)
+    chosen = _choose(samples, rng, MAX_PIXELS)
     predictions = [predict(sample) for sample in chosen]
     evidence = EdgeEvidence()
     for sample, probability in zip(chosen, predictions, strict=True):
         evidence.add(sample.normalised(), probability)
     edge = evidence.level()
-    shifted = [shift_to_edge(p, edge.level) for p in predictions]
-    parameters, report = fit_instance_parameters(shifted, [all_strokes(s) for s in chosen])
+    for_fit = _choose(chosen, rng, MAX_FIT_PIXELS)
+    kept = {id(sample) for sample in for_fit}
+    shifted = [shift_to_edge(p, edge.level) for s, p in zip(chosen, predictions, strict=True) if id(s) in kept]
+    strokes = [all_strokes(s) for s in chosen if id(s) in kept]
+    parameters, report = fit_instance_parameters(shifted, strokes)
     return Calibration(edge.level, edge.gain, parameters.to_dict(), {"edge": asdict(edge), "instances": report})
 
 
@@ -53,14 +58,14 @@ def all_strokes(sample: Sample) -> npt.NDArray[np.int16]:
     return np.where(sample.scribbles == UNLABELLED, sample.held_out, sample.scribbles)
 
 
-def _choose(samples: Sequence[Sample], rng: np.random.Generator) -> list[Sample]:
-    """Images with strokes first, in random order, up to `MAX_PIXELS`; at least one."""
+def _choose(samples: Sequence[Sample], rng: np.random.Generator, max_pixels: int) -> list[Sample]:
+    """Images with strokes first, in random order, up to `max_pixels`; at least one."""
     order = sorted(rng.permutation(len(samples)), key=lambda i: not (all_strokes(samples[i]) >= 0).any())
     chosen: list[Sample] = []
     n_pixels = 0
     for index in order:
         size = samples[index].scribbles.size
-        if chosen and n_pixels + size > MAX_PIXELS:
+        if chosen and n_pixels + size > max_pixels:
             continue
         chosen.append(samples[index])
         n_pixels += size

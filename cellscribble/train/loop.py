@@ -98,6 +98,7 @@ class Fit:
     def _epoch(self) -> None:
         progress = Progress(self.epoch, self.schedule.warming_up(self.epoch))
         self.network.train()
+        self.source.memory_layout = {} if progress.warming_up else self.method.memory_layout()
         while self.step < self.schedule.steps_per_epoch and not self.stop_asked:
             rate = self.schedule.learning_rate(self.config.learning_rate, self.epoch, self.step)
             terms = self._step(self._draw(), progress, rate)
@@ -139,8 +140,11 @@ class Fit:
         means = {name: value / self.schedule.steps_per_epoch for name, value in self.sums.items()}
         row |= {"loss": sum(means.values()), **{f"loss_{name}": value for name, value in means.items()}}
         if self.schedule.refresh_after(self.epoch):
+            turn = self.schedule.refresh_turn(self.epoch, len(self.samples))
             row |= self.method.refresh(
-                self.samples, self.predictor, Progress(self.epoch, warming_up, self.schedule.refresh_share)
+                [self.samples[i] for i in turn],
+                self.predictor,
+                Progress(self.epoch, warming_up, self.schedule.refresh_share),
             )
             self.on_refresh(self.epoch)
         if self.schedule.score_after(self.epoch):

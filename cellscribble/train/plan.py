@@ -8,10 +8,14 @@ from dataclasses import dataclass, replace
 
 from cellscribble.config import EPOCHS_OF_A_BUDGET, TrainConfig
 
+GOLDEN_RATIO = 0.618033988749895
 PAPER_WARMUP_EPOCHS = 100
 PAPER_REFRESH_EPOCHS = 5
 REFRESH_SHARE = 0.2
 """Largest share of a time budget that predicting the training images may take."""
+MIN_REFRESHES, MAX_REFRESHES = 4, 12
+"""Ensembling steps of a time budget. Where four over all images take too long, images take turns:
+labels must follow the network as it learns, or the second stage teaches it its own first guess."""
 SCORE_SHARE = 0.05
 """The same for scoring the held-out strokes."""
 
@@ -26,6 +30,7 @@ class Schedule:
     n_epochs : all epochs
     refresh_every : epochs between ensembling steps, 0 for never
     refresh_from : epoch of the first one
+    refresh_part : share of the images predicted in each; below 1 they take turns
     score_every : epochs between two scores of the held-out strokes
     """
 
@@ -35,6 +40,7 @@ class Schedule:
     refresh_every: int
     score_every: int
     refresh_from: int = 0
+    refresh_part: float = 1.0
 
     def warming_up(self, epoch: int) -> bool:
         return epoch < self.warmup_epochs
@@ -45,6 +51,19 @@ class Schedule:
             return False
         beats = epoch - self.refresh_from
         return epoch + 1 == self.warmup_epochs or (beats >= 0 and beats % self.refresh_every == 0)
+
+    def refresh_turn(self, epoch: int, n_images: int) -> list[int]:
+        """The images whose turn it is in the ensembling after `epoch`, by number.
+
+        Steps of the golden ratio spread each turn over the whole list, in which images that are alike
+        stand together.
+        """
+        n_turn = max(1, round(self.refresh_part * n_images))
+        if n_turn >= n_images:
+            return list(range(n_images))
+        n_before = max(0, epoch - self.refresh_from) // self.refresh_every
+        order = sorted(range(n_images), key=lambda i: i * GOLDEN_RATIO % 1)
+        return sorted(order[(n_before * n_turn + k) % n_images] for k in range(n_turn))
 
     @property
     def refresh_share(self) -> float:
@@ -95,12 +114,13 @@ def epochs_schedule(config: TrainConfig, n_crops: int, two_stages: bool) -> Sche
 
 def budget_schedule(budget_s: float, speed: Speed, two_stages: bool) -> Schedule:
     """A plan that fills `budget_s` seconds: both stages alike, ensembling at most a fifth of it."""
-    n_refresh = 0
+    n_refresh, part = 0, 1.0
     if two_stages:
-        # One ensembling, at the end of the warm-up, is what the second stage cannot do without.
-        n_refresh = int(max(1, min(EPOCHS_OF_A_BUDGET // 5, REFRESH_SHARE * budget_s / speed.refresh_s)))
+        affordable = REFRESH_SHARE * budget_s / speed.refresh_s
+        n_refresh = int(min(MAX_REFRESHES, max(MIN_REFRESHES, affordable)))
+        part = min(1.0, affordable / n_refresh)
     n_scores = int(max(1, min(EPOCHS_OF_A_BUDGET // 3, SCORE_SHARE * budget_s / max(speed.score_s, 1e-3))))
-    for_steps = budget_s - n_refresh * speed.refresh_s - n_scores * speed.score_s
+    for_steps = budget_s - n_refresh * part * speed.refresh_s - n_scores * speed.score_s
     n_steps = max(2, int(for_steps / speed.step_s))
     steps_per_epoch = max(1, n_steps // EPOCHS_OF_A_BUDGET)
     n_epochs = max(2, n_steps // steps_per_epoch)
@@ -114,6 +134,7 @@ def budget_schedule(budget_s: float, speed: Speed, two_stages: bool) -> Schedule
         refresh_every=max(1, (n_epochs - warmup) // max(1, n_refresh)) if two_stages else 0,
         score_every=max(1, n_epochs // n_scores),
         refresh_from=warmup - 1,
+        refresh_part=part,
     )
 
 

@@ -41,8 +41,9 @@ from cellscribble.train.score import scoring_windows
 LIGHT_PATCH_PX, RESNET_PATCH_PX = 128, 256
 PATCH_3D_SHARE = 3 / 8
 """The edge of a 3D patch as a share of the 2D one: 48 px for 128, seven times the pixels."""
-RESERVE_S_PER_MPIX = 0.6
+RESERVE_S_PER_MPIX = 0.5
 RESERVE_S = 4.0
+MAX_RESERVE_MPIX = 8.0
 """Of a time budget kept for calibration, pictures and export."""
 
 
@@ -223,7 +224,7 @@ def _plan(fit: Fit, config: TrainConfig, began: float) -> None:
     assert config.minutes is not None
     speed = measure_speed(fit)
     n_pixels = sum(s.scribbles.size for s in fit.samples)
-    reserve_s = RESERVE_S + min(12.0, n_pixels / 1e6) * RESERVE_S_PER_MPIX
+    reserve_s = RESERVE_S + min(MAX_RESERVE_MPIX, n_pixels / 1e6) * RESERVE_S_PER_MPIX
     fit.started = began
     fit.budget_s = max(1.0, config.minutes * 60 - reserve_s)
     left_s = max(1.0, fit.budget_s - (time.monotonic() - began))

@@ -72,12 +72,13 @@ def test_image_strokes_mask_and_memory_move_together(seed, ndim):
         scribbles=labels.astype(np.int16),
         held_out=np.full(shape, -1, np.int16),
         mask=labels.astype(np.int16),
-        memory={"flat": labels.astype(np.float32), "stack": np.stack([labels, 1 - labels]).astype(np.float32)},
+        memory={"stack": np.stack([labels, 1 - labels]).astype(np.float32)},
     )
     centre = rng.random(ndim) * shape
-    patch = cut_patch(sample, draw_placement(centre, (16,) * ndim, ANY, rng))
+    layout = {"stack": (2, 0.5), "not yet made": (1, 0.5)}
+    patch = cut_patch(sample, draw_placement(centre, (16,) * ndim, ANY, rng), layout)
     image = patch.image[0]
-    np.testing.assert_array_equal(patch.memory["flat"][0], image)
+    np.testing.assert_array_equal(patch.memory["not yet made"], np.full((1, *image.shape), 0.5))
     np.testing.assert_array_equal(patch.memory["stack"][0], image)
     np.testing.assert_allclose(patch.memory["stack"][1], 1 - image, atol=1e-5)
     np.testing.assert_array_equal(patch.mask, patch.scribbles)

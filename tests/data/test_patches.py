@@ -89,6 +89,7 @@ def test_a_batch_stacks_patches_and_their_memory(rng, balls_3d):
     sample = make_sample(balls_3d.image, balls_3d.scribbles, IntensityRule())
     sample.memory["ema"] = np.zeros((2, *sample.scribbles.shape), np.float32)
     source = PatchSource([sample], 2, (8, 16, 16), 0.3, AugmentConfig())
+    source.memory_layout = {"ema": (2, 1 / 3)}
     batch = collate([source.draw(rng) for _ in range(3)], torch.device("cpu"))
     assert batch.image.shape == (3, 1, 8, 16, 16)
     assert batch.image.dtype == torch.float32

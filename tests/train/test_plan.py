@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import pytest
@@ -120,3 +121,15 @@ def test_an_epoch_shows_as_many_crops_as_the_images_hold():
     # 512 x 512 holds four of 256 x 256; a smaller image counts one.
     assert crops_in([(512, 512), (100, 100)], (256, 256)) == 5
     assert crops_in([(16, 64, 64)], (8, 32, 32)) == 8
+
+
+@settings(max_examples=60)
+@given(n_images=st.integers(1, 200), part=st.floats(0.01, 1), every=st.integers(1, 9))
+def test_images_take_turns_and_each_has_one_before_any_has_two(n_images, part, every):
+    schedule = dataclasses.replace(planned(20), refresh_part=part, refresh_every=every, refresh_from=3)
+    n_turns = -(-n_images // max(1, round(part * n_images)))
+    turns = [schedule.refresh_turn(3 + k * every, n_images) for k in range(n_turns)]
+    assert all(len(set(turn)) == len(turn) for turn in turns)
+    assert set().union(*turns) == set(range(n_images))
+    seen = [i for turn in turns[:-1] for i in turn]
+    assert len(set(seen)) == len(seen)

@@ -1,0 +1,116 @@
+"""What the edge calibration brings, and that it harms nowhere: an ablation over five kinds of image.
+
+    python benchmarks/edges.py DATA --minutes 2 --seeds 0 --out edges.csv
+
+For each set, Scribble2Label is trained three times at equal wall time: with the published pseudo-label
+rule, with the edge level, and with the edge level and snapping (the default); and partial cross-entropy
+once. Each model is scored as exported, decision at the edge level, and at the raw network's 0.5 (the
+exported probability is 1 - level there). Masks are read after training only. em_vnc is one volume: its
+stroked sections are the training images, the sections between them are scored.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from accuracy import Quiet  # sets the threads' waiting before torch is imported
+
+from cellscribble.bundle import open_model
+from cellscribble.config import load_config
+from cellscribble.export.onnx import export
+from cellscribble.infer.predict import predict
+from cellscribble.infer.runner import Runner
+from cellscribble.io.images import list_images, open_image
+from cellscribble.metrics.overlap import score_masks
+from cellscribble.train.inputs import open_training_set
+from cellscribble.train.run import train
+
+SETS = ("dsb_fluo", "dsb_histo", "dsb_bf", "monuseg", "em_vnc")
+VARIANTS: dict[str, dict[str, Any]] = {
+    "pce": {"method": "partial_cross_entropy"},
+    "s2l published rule": {"method_settings": {"edge_calibration": False, "edge_snapping": False}},
+    "s2l edge level": {"method_settings": {"edge_snapping": False}},
+    "s2l edge level + snapping": {},
+}
+COLUMNS = ("set", "variant", "seed", "level", "iou", "iou_raw_half", "wall_s")
+
+
+def folders(data: Path, name: str, strokes: int, scratch: Path) -> tuple[Path, Path, Path, Path]:
+    """Training images and strokes, validation images and labels."""
+    train_, val = data / name / "train", data / name / "val"
+    if name != "em_vnc":
+        return train_ / "images", train_ / f"scribbles_{strokes}", val / "images", val / "labels"
+    places = tuple(scratch / part for part in ("images", "scribbles", "val_images", "val_labels"))
+    for place in places:
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+    image = tifffile.imread(train_ / "images" / "vnc.tif")
+    drawn = tifffile.imread(train_ / f"scribbles_membrane_{strokes}" / "vnc.tif")
+    truth = tifffile.imread(train_ / "labels" / "membrane" / "vnc.tif")
+    for z, section in enumerate(image):
+        stroked = bool(drawn[z].any())
+        tifffile.imwrite(places[0 if stroked else 2] / f"z{z}.tif", section)
+        tifffile.imwrite(places[1 if stroked else 3] / f"z{z}.tif", drawn[z] if stroked else truth[z])
+    return places
+
+
+def measure(places: tuple[Path, Path, Path, Path], variant: str, minutes: float, seed: int) -> dict[str, Any]:
+    run = Path(tempfile.mkdtemp(prefix="cellscribble_"))
+    config = load_config(None, {"minutes": minutes, "seed": seed, **VARIANTS[variant]})
+    began = time.monotonic()
+    result = train(open_training_set(places[0], places[1]), config, run, Quiet())
+    export(run, run / "model.onnx")
+    wall_s = time.monotonic() - began
+    model = open_model(run / "model.onnx")
+    runner = Runner(model)
+    level = result.calibration.edge_level
+    scores = []
+    for path in list_images(places[2]):
+        foreground = 1 - np.asarray(predict(open_image(path), model, runner=runner).probability[0])
+        truth = np.asarray(open_image(places[3] / path.name).data[0])
+        scores.append([score_masks(foreground > t, truth).iou for t in (0.5, 1 - level)])
+    shutil.rmtree(run)
+    iou, raw = np.mean(scores, axis=0)
+    return {"level": level, "iou": float(iou), "iou_raw_half": float(raw), "wall_s": wall_s}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--set", nargs="+", default=list(SETS))
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
+    parser.add_argument("--strokes", type=int, default=30)
+    parser.add_argument("--minutes", type=float, default=2.0)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--out", type=Path, help="append the rows to this CSV")
+    arguments = parser.parse_args()
+    print(time.strftime("%Y-%m-%d %H:%M"), f"{arguments.minutes:g} min, strokes {arguments.strokes}")
+    print("  ".join(f"{c:>12}" for c in COLUMNS))
+    scratch = Path(tempfile.mkdtemp(prefix="cellscribble_"))
+    for name in arguments.set:
+        places = folders(arguments.data, name, arguments.strokes, scratch)
+        for variant in arguments.variants:
+            for seed in arguments.seeds:
+                row = {"set": name, "variant": variant, "seed": seed}
+                row |= measure(places, variant, arguments.minutes, seed)
+                cells = [row[c] for c in COLUMNS]
+                print("  ".join(f"{c:12.4f}" if isinstance(c, float) else f"{c!s:>12}" for c in cells), flush=True)
+                if arguments.out:
+                    new = not arguments.out.exists()
+                    with arguments.out.open("a", newline="") as file:
+                        writer = csv.DictWriter(file, COLUMNS)
+                        if new:
+                            writer.writeheader()
+                        writer.writerow(row)
+
+
+if __name__ == "__main__":
+    main()
