@@ -79,7 +79,7 @@ class TrainConfig:
     warmup_epochs: int | None = None
     refresh_every_epochs: int | None = None
     patch_px: int | None = None
-    batch_size: int = 8
+    batch_size: int = 4
     learning_rate: float = 3e-3
     anywhere_share: float = 0.3
     holdout_share: float = 0.1

@@ -19,6 +19,8 @@ from cellscribble.data.samples import Sample, Stroke, find_strokes
 MIN_STROKES_A_CLASS = 8
 """Below this many strokes of a class in all images nothing is held back: each one counts more for
 learning than for scoring."""
+MAX_HELD_A_CLASS = 80
+"""More would take learning from the strokes and time from the run, and hardly narrow the interval."""
 GRID = 4
 """Cells of the blocking grid along each of the last two axes."""
 
@@ -55,7 +57,7 @@ def hold_out_strokes(samples: Sequence[Sample], n_classes: int, share: float, rn
     for label in range(n_classes):
         groups = _spatial_groups([(s, k) for s, k in strokes if k.label == label])
         # At least half stays: a model that has learnt nothing of a class needs no score.
-        budget = min(max(2, round(share * totals[label])), totals[label] // 2)
+        budget = min(max(2, round(share * totals[label])), totals[label] // 2, MAX_HELD_A_CLASS)
         for index in rng.permutation(len(groups)):
             group = groups[index]
             # A group too large for what is left would take most strokes of a single-image user.
