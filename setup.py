@@ -12,7 +12,6 @@ INSTALL = [
     # The tested range. Where a CPU build of it is at hand pip takes that one.
     "torch>=2.6,<2.14",
     "onnx>=1.17,<2",
-    "onnxscript>=0.5,<1",
     # The GPU wheel runs on the CPU too; one wheel only, since both own the folder onnxruntime/.
     "onnxruntime-gpu>=1.20,<2; platform_machine=='x86_64' and sys_platform=='linux'",
     "onnxruntime-gpu>=1.20,<2; platform_machine=='AMD64' and sys_platform=='win32'",

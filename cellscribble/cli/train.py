@@ -42,7 +42,8 @@ def command(images: Path, scribbles: Path, out: Path | None, as_json: bool, resu
     from cellscribble.export.onnx import export
     from cellscribble.train.inputs import open_training_set
     from cellscribble.train.pictures import save_understood
-    from cellscribble.train.run import check_run, choose_run_folder, resumed_config, train
+    from cellscribble.train.run import train
+    from cellscribble.train.start import check_run, choose_run_folder, resumed_config
 
     axes, timepoint = options.pop("axes"), options.pop("timepoint")
     file = options.pop("config")
@@ -54,8 +55,7 @@ def command(images: Path, scribbles: Path, out: Path | None, as_json: bool, resu
     check_run(config, folder, resume)
     training_set = open_training_set(images, scribbles, axes=axes, timepoint=timepoint)
     report_understood(training_set)
-    save_understood(folder / "understood.png", training_set)
-    say(f"strokes as they were read: {folder / 'understood.png'}")
+    say(f"strokes as they were read: {save_understood(folder, training_set)}")
     reporter = BarReporter()
     with progress_bar("training") as reporter.bar:
         result = train(training_set, config, folder, reporter, resume=resume)

@@ -11,21 +11,23 @@ import numpy.typing as npt
 
 from cellscribble.core.labels import UNLABELLED
 from cellscribble.data.samples import Sample
-from cellscribble.io.atomic import atomic_path
+from cellscribble.io.atomic import atomic_path, save_json
 from cellscribble.io.pictures import contact_sheet, heat, overlay_scribbles, save_png, stroked_slice, to_rgb
 from cellscribble.methods.base import Predict
 from cellscribble.segment.edge_level import shift_to_edge
 from cellscribble.train.calibrate import all_strokes
 from cellscribble.train.history import History
-from cellscribble.train.inputs import TrainingSet
+from cellscribble.train.inputs import TrainingSet, describe
 
 MAX_SHEET = 24
 Rgb = npt.NDArray[np.uint8]
 Color = tuple[int, int, int]
 
 
-def save_understood(path: Path, training_set: TrainingSet) -> None:
-    """Contact sheet of the images with their strokes, as they were read."""
+def save_understood(folder: Path, training_set: TrainingSet) -> Path:
+    """Write how images and strokes were read: a table of all, and a contact sheet, whose path is returned."""
+    rows = [describe(pair, training_set.classes) for pair in training_set.pairs]
+    save_json(folder / "understood.json", rows, overwrite=True)
     pictures = []
     stroked = [p for p in training_set.pairs if p.scribbles]
     for pair in stroked[:MAX_SHEET]:
@@ -34,7 +36,9 @@ def save_understood(path: Path, training_set: TrainingSet) -> None:
         z = stroked_slice(strokes) if strokes.ndim == 3 else None
         rgb = to_rgb(pair.image, z=z)
         pictures.append((pair.name, overlay_scribbles(rgb, strokes if z is None else strokes[z], training_set.colors)))
+    path = folder / "understood.png"
     save_png(path, contact_sheet(pictures, columns=4), overwrite=True)
+    return path
 
 
 def save_seen(

@@ -5,7 +5,7 @@ inputs.json     sha256 of every image and of its strokes
 model.json      all that goes into the model file besides the weights
 tiles.npz       a few real tiles, normalised, on which an export is checked
 last.pt best.pt history.csv calibration.json
-understood.png curves.png seen.png
+understood.png understood.json curves.png seen.png
 model.onnx
 """
 

@@ -56,7 +56,7 @@ def test_train_predict_evaluate(kind, axes, channels, place, capsys):
     assert "strokes as they were read: runs/" in err
     assert "next: cellscribble predict YOUR_IMAGES" in err
     (folder,) = (place / "runs").iterdir()
-    assert {"understood.png", "curves.png", "seen.png", "model.onnx", "history.csv"} <= {
+    assert {"understood.png", "understood.json", "curves.png", "seen.png", "model.onnx", "history.csv"} <= {
         p.name for p in folder.iterdir()
     }
     assert not [p for p in folder.iterdir() if p.name.startswith(".")]

@@ -13,7 +13,8 @@ from cellscribble.io.strokes import number_classes
 from cellscribble.train.inputs import Pair, TrainingSet, samples_of
 from cellscribble.train.loop import Fit, Tick
 from cellscribble.train.plan import crops_in, epochs_schedule
-from cellscribble.train.run import _make_fit, choose_device, make_method
+from cellscribble.train.run import _make_fit
+from cellscribble.train.start import choose_device, make_method
 from tests.conftest import Example, make_disks
 
 

@@ -13,16 +13,11 @@ from cellscribble.config import TrainConfig
 from cellscribble.core.errors import InputError, OutputError
 from cellscribble.nn.build import build_network
 from cellscribble.train import run as module
-from cellscribble.train.run import (
-    channel_names,
-    check_run,
-    choose_device,
-    choose_run_folder,
-    measure_speed,
-    patch_shape,
-    resumed_config,
-    train,
-)
+from cellscribble.train import timing
+from cellscribble.train.model_facts import channel_names
+from cellscribble.train.run import patch_shape, train
+from cellscribble.train.start import check_run, choose_device, choose_run_folder, resumed_config
+from cellscribble.train.timing import measure_speed
 from tests.conftest import Example, make_balls, make_disks
 from tests.train.runs import Quiet, make_fit, training_set
 
@@ -78,7 +73,7 @@ def test_an_interrupted_run_is_finished_as_far_as_it_came(tiny_config, tmp_path,
 
 
 def test_a_time_budget_is_kept_roughly(tmp_path, tiny_config, monkeypatch):
-    monkeypatch.setattr(module, "RESERVE_S", 0.0)
+    monkeypatch.setattr(timing, "RESERVE_S", 0.0)
     config = dataclasses.replace(
         tiny_config, epochs=None, minutes=3 / 60, warmup_epochs=None, refresh_every_epochs=None
     )

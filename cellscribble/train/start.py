@@ -1,0 +1,116 @@
+"""Before a run: where it goes, what it continues, and whether it can run at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cellscribble.config import TrainConfig, config_from_mapping, method_settings
+from cellscribble.core.errors import InputError, OutputError
+from cellscribble.methods.base import Method
+from cellscribble.methods.registry import get_method
+from cellscribble.nn.build import NETWORKS
+from cellscribble.nn.resnet_unet import DEPTHS
+from cellscribble.train.checkpoint import LAST
+from cellscribble.train.inputs import TrainingSet
+from cellscribble.train.run_folder import CONFIG, INPUTS
+
+
+def choose_run_folder(out: Path | None, method: str, resume: bool, date: datetime) -> Path:
+    """The run folder: as given, or runs/<date>_<method>; with `resume` the newest run in runs/."""
+    if out is not None:
+        return out
+    if not resume:
+        return Path("runs") / f"{date:%Y-%m-%d_%H%M%S}_{method}"
+    found = sorted(Path("runs").glob(f"*/{LAST}"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise InputError("there is no run to resume in ./runs; give its folder with -o")
+    return found[-1].parent
+
+
+def resumed_config(folder: Path, flags: Mapping[str, Any]) -> TrainConfig:
+    """The settings of the run in `folder`.
+
+    Raises
+    ------
+    InputError
+        If there is no run, or a flag contradicts it: the run would no longer be what it was.
+    """
+    path = folder / CONFIG
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise InputError(f"{folder} holds no run to resume ({error}); give its folder with -o") from error
+    for key, value in flags.items():
+        if stored.get(key) != value:
+            raise InputError(
+                f"the run in {folder} has {key} {stored.get(key)!r}, not {value!r}; "
+                f"leave --{key.replace('_', '-')} out to resume it, or start a new run"
+            )
+    return config_from_mapping(stored, str(path))
+
+
+def check_run(config: TrainConfig, folder: Path, resume: bool) -> None:
+    """Refuse what cannot run, before any data is read and before anything is written.
+
+    Raises
+    ------
+    InputError
+        If a name or a method's setting is unknown, the device is missing, or there is no run to resume.
+    OutputError
+        If the folder holds a run already and `resume` is not given.
+    """
+    make_method(config, 2)
+    choose_device(config.device)
+    if config.network not in NETWORKS:
+        raise InputError(f"network {config.network!r} is unknown; choose one of {', '.join(NETWORKS)}")
+    if config.encoder_weights is not None and config.network not in DEPTHS:
+        raise InputError(f"encoder_weights needs a ResNet, not {config.network!r}; give --network resnet34")
+    if resume and not (folder / LAST).exists():
+        raise InputError(f"{folder} holds no run to resume; give its folder with -o, or leave --resume out")
+    if not resume and (folder / LAST).exists():
+        raise OutputError(f"{folder} holds a run already; continue it with --resume, or choose another folder with -o")
+
+
+def check_same_inputs(folder: Path, training_set: TrainingSet) -> None:
+    """A run goes on with the very images and strokes it began with, or it is another run."""
+    try:
+        before = json.loads((folder / INPUTS).read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise InputError(f"{folder / INPUTS} cannot be read ({error}); start a new run") from error
+    now_ = training_set.hashes
+    changed = sorted(name for name in before.keys() | now_.keys() if before.get(name) != now_.get(name))
+    if changed:
+        shown = ", ".join(changed[:3]) + (" ..." if len(changed) > 3 else "")
+        raise InputError(
+            f"{len(changed)} images or strokes are not those the run in {folder} began with ({shown}); "
+            "put them back to resume it, or start a new run"
+        )
+
+
+def make_method(config: TrainConfig, n_classes: int) -> Method:
+    """The method with its own settings, checked."""
+    method_class = get_method(config.method)
+    return method_class(method_settings(config, method_class.Config), n_classes)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device to train on; "auto" takes CUDA where torch can use it.
+
+    Raises
+    ------
+    InputError
+        If CUDA is asked for and there is none.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            "device is 'cuda' but torch finds no CUDA device; use --device cpu, or run 'cellscribble doctor'"
+        )
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)

@@ -1,0 +1,68 @@
+"""What this machine can do in the time a user gives it: measured, then planned."""
+
+from __future__ import annotations
+
+import copy
+import time
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from cellscribble.data.batch import collate
+from cellscribble.methods.base import Progress
+from cellscribble.train.loop import Fit
+from cellscribble.train.plan import Speed, budget_schedule, crops_in, epochs_schedule
+
+RESERVE_S_PER_MPIX = 0.5
+RESERVE_S = 4.0
+MAX_RESERVE_MPIX = 8.0
+"""Of a time budget kept for calibration, pictures and export."""
+
+
+def plan_run(fit: Fit, began: float) -> None:
+    """Give `fit` its schedule: the published one for epochs, a measured one for a time budget.
+
+    began : time.monotonic() when the run began; the budget counts from there
+    """
+    config = fit.config
+    patch_px = fit.source.patch_px
+    if config.epochs is not None:
+        n_crops = crops_in([s.scribbles.shape for s in fit.samples], patch_px)
+        fit.schedule = epochs_schedule(config, n_crops, fit.method.two_stages)
+        return
+    assert config.minutes is not None
+    speed = measure_speed(fit)
+    n_pixels = sum(s.scribbles.size for s in fit.samples)
+    reserve_s = RESERVE_S + min(MAX_RESERVE_MPIX, n_pixels / 1e6) * RESERVE_S_PER_MPIX
+    fit.started = began
+    fit.budget_s = max(1.0, config.minutes * 60 - reserve_s)
+    left_s = max(1.0, fit.budget_s - (time.monotonic() - began))
+    fit.schedule = budget_schedule(left_s, speed, fit.method.two_stages)
+
+
+def measure_speed(fit: Fit) -> Speed:
+    """Time a few steps and predictions on a copy of the network; the run itself is untouched."""
+    network = copy.deepcopy(fit.network)
+    optimiser = torch.optim.RAdam(network.parameters(), lr=1e-6)
+    rng = np.random.default_rng([fit.config.seed, 2])
+    times = []
+    for _ in range(4):
+        began = time.perf_counter()
+        batch = collate(fit.source.draw_batch(fit.config.batch_size, rng), fit.predictor.device)
+        terms = fit.method.loss(network, batch, Progress(0, True))
+        optimiser.zero_grad()
+        torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        times.append(time.perf_counter() - began)
+    sample = min(fit.samples, key=lambda s: s.scribbles.size)
+    fit.predictor(sample)
+    began = time.perf_counter()
+    fit.predictor(sample)
+    per_pixel_s = (time.perf_counter() - began) / sample.scribbles.size
+    n_window_px = len(fit.windows) * int(np.prod(fit.source.patch_px))
+    n_pixels = sum(s.scribbles.size for s in fit.samples)
+    began = time.perf_counter()
+    fit.method.refresh([replace(sample, memory={})], fit.predictor, Progress(0, True))
+    refresh_s = (time.perf_counter() - began) / sample.scribbles.size * n_pixels
+    return Speed(min(times[1:]), max(refresh_s, 1e-3), per_pixel_s * n_window_px)
