@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from cellscribble.bundle import Model, open_model
-from cellscribble.cli.output import emit
+from cellscribble.cli.output import emit, shorten
 from cellscribble.infer.find_model import find_model
 from cellscribble.infer.fit import format_um
 
@@ -63,12 +64,19 @@ def _rows(model: Model) -> list[tuple[str, str]]:
         ("config", json.dumps(meta.config, ensure_ascii=False)),
         ("seed", str(meta.seed)),
         ("versions", _pairs(meta.versions)),
-        ("trained on", ", ".join(f"{name} {digest[:12]}" for name, digest in meta.data_hashes.items()) or "unknown"),
+        ("trained on", _data(meta.data_hashes)),
         ("created", meta.created or "unknown"),
         ("command", meta.command or "unknown"),
         ("licence", meta.license or "not given"),
         ("citation", meta.citation or "not given"),
     ]
+
+
+def _data(hashes: Mapping[str, str]) -> str:
+    """The first few images and strokes with the beginning of their sha256, and how many more there are."""
+    shown = [f"{shorten(name)} {digest[:12]}" for name, digest in list(hashes.items())[:4]]
+    more = len(hashes) - len(shown)
+    return ", ".join([*shown, *([f"{more} more (--json lists all)"] if more > 0 else [])]) or "unknown"
 
 
 def _px(values: tuple[int, ...]) -> str:

@@ -1,0 +1,38 @@
+"""The models that come with the program do what their cards say."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cellscribble.bundle import open_model
+from cellscribble.demo import find_example
+from cellscribble.infer.find_model import find_model, shipped_models
+from cellscribble.infer.predict import predict
+from cellscribble.io.images import list_images, open_image
+from cellscribble.metrics.scores import evaluate
+
+
+def test_every_shipped_model_has_a_card_with_its_own_figures():
+    models = shipped_models()
+    assert "nuclei_fluorescence" in models
+    for name, path in models.items():
+        card = (Path(path).parent / "README.md").read_text(encoding="utf-8")
+        metadata = open_model(path).metadata
+        assert card.startswith(f"# {name}\n")
+        assert metadata.holdout is not None
+        assert f"{metadata.holdout['score']:.3f} of the pixels right" in card
+        assert metadata.command in card
+
+
+@pytest.mark.slow
+def test_the_nuclei_model_finds_nuclei_it_has_not_seen():
+    example = find_example("nuclei")
+    model = open_model(find_model("nuclei_fluorescence"))
+    scores = []
+    for path in list_images(example.test_images):
+        labels = np.asarray(predict(open_image(path), model).labels)
+        truth = np.asarray(open_image(example.test_labels / path.name).data[0])
+        scores.append(evaluate(labels, truth))
+    assert np.mean([s.iou for s in scores]) > 0.85
+    assert np.mean([s.mean_dice_per_truth for s in scores]) > 0.85
