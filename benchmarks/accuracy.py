@@ -100,7 +100,7 @@ def train_forest(training_set: TrainingSet, seed: int) -> Segment:
 def pixel_features(image: ImageVolume) -> np.ndarray:
     data = np.moveaxis(np.asarray(image.data), 0, -1).astype(np.float32)
     scale = 255.0 if image.is_rgb else max(1e-6, float(np.percentile(data, 99.8)))
-    return multiscale_basic_features(data / scale, sigma_min=1, sigma_max=16, channel_axis=-1, num_workers=2)
+    return multiscale_basic_features(data / scale, sigma_min=1, sigma_max=16, channel_axis=-1, workers=2)
 
 
 def otsu(image: ImageVolume, dark: bool) -> tuple[np.ndarray, np.ndarray | None]:

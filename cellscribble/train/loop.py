@@ -64,7 +64,6 @@ class Fit:
     schedule: Schedule
     folder: Path
     on_tick: Callable[[Tick], None]
-    on_refresh: Callable[[int], None]
     budget_s: float | None = None
     started: float = field(default_factory=time.monotonic)
     epoch: int = 0
@@ -146,7 +145,6 @@ class Fit:
                 self.predictor,
                 Progress(self.epoch, warming_up, self.schedule.refresh_share),
             )
-            self.on_refresh(self.epoch)
         if self.schedule.score_after(self.epoch):
             row |= self._score()
         row["seconds"] = round(time.monotonic() - began, 3)

@@ -145,7 +145,6 @@ def _make_fit(
         schedule=Schedule(1, 1, 1, 0, 1),
         folder=folder,
         on_tick=reporter.tick,
-        on_refresh=lambda epoch: None,
     )
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from cellscribble.core.errors import InputError
 from cellscribble.data.simulate import background_branches, simulate_scribbles
 
-REAL = Path("/work/shared/data/dsb_fluo/train")
+REAL = Path(__file__).parents[3] / "shared/data/dsb_fluo/train"
 
 
 def _cells(n: int = 10) -> np.ndarray:
