@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from cellscribble.segment.registry import get_segmenter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +11,7 @@ from cellscribble.core.volume import ImageVolume
 from cellscribble.infer import blockwise
 from cellscribble.infer.blockwise import predict_probability
 from cellscribble.infer.runner import Runner
+from cellscribble.segment.registry import get_segmenter
 from tests.infer.analytic import disks, expected_object_probability, metadata, write_model
 
 
