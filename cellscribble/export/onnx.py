@@ -13,15 +13,15 @@ import numpy.typing as npt
 import torch
 
 from cellscribble.bundle import METADATA_KEY, Model, ModelMetadata, open_model
-from cellscribble.config import config_from_mapping, method_settings
+from cellscribble.config import config_from_mapping
 from cellscribble.core.blocks import read_padded
 from cellscribble.core.errors import ModelError
 from cellscribble.io.atomic import atomic_path
-from cellscribble.methods.registry import get_method
 from cellscribble.nn.build import build_network
 from cellscribble.nn.heads import WithHead
 from cellscribble.train.checkpoint import BEST, load_state
-from cellscribble.train.run_folder import RunFacts, load_facts, load_tiles
+from cellscribble.train.run_folder import load_facts, load_tiles
+from cellscribble.train.start import make_method
 
 OPSET = 17
 TOLERANCE = 1e-4
@@ -48,9 +48,9 @@ def export(run: Path, path: Path, *, overwrite: bool = False) -> tuple[Model, li
     OutputError
         If `path` exists and `overwrite` is not given, or cannot be written.
     """
-    facts = load_facts(run)
-    module = load_module(run, facts)
-    data = _to_onnx(module, facts.metadata)
+    metadata = load_facts(run)
+    module = load_module(run, metadata)
+    data = _to_onnx(module, metadata)
     with atomic_path(path, overwrite=overwrite) as temporary:
         temporary.write_bytes(data)
         comparisons = compare(module, open_model(temporary), load_tiles(run))
@@ -64,12 +64,10 @@ def export(run: Path, path: Path, *, overwrite: bool = False) -> tuple[Model, li
     return open_model(path), comparisons
 
 
-def load_module(run: Path, facts: RunFacts) -> WithHead:
+def load_module(run: Path, metadata: ModelMetadata) -> WithHead:
     """The trained network with its head, in evaluation mode, on the CPU."""
-    metadata = facts.metadata
     config = config_from_mapping(metadata.config, str(run))
-    method_class = get_method(config.method)
-    method = method_class(method_settings(config, method_class.Config), len(metadata.classes))
+    method = make_method(config, len(metadata.classes))
     network = build_network(
         config.network, len(metadata.channels), method.out_channels(), metadata.ndim, metadata.pixel_size_um
     )

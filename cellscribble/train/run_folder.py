@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +29,11 @@ TILE_PX = {2: (512, 512), 3: (32, 96, 96)}
 N_TILES = 3
 
 
-@dataclass(frozen=True, slots=True)
-class RunFacts:
-    """All that export needs besides the weights."""
-
-    metadata: ModelMetadata
-
-
 def save_facts(run: Path, metadata: ModelMetadata) -> None:
     save_text(run / MODEL_JSON, metadata.to_json(), overwrite=True)
 
 
-def load_facts(run: Path) -> RunFacts:
+def load_facts(run: Path) -> ModelMetadata:
     """Read model.json.
 
     Raises
@@ -56,7 +48,7 @@ def load_facts(run: Path) -> RunFacts:
             "or finish the run with --resume"
         )
     try:
-        return RunFacts(ModelMetadata.from_json(path.read_text(encoding="utf-8")))
+        return ModelMetadata.from_json(path.read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
         raise ModelError(f"{path} cannot be read: {error}; train again") from error
 

@@ -48,12 +48,12 @@ def test_the_exported_network_is_the_best_state_with_its_edge_level(run):
     model, _ = export(run, run / "model.onnx")
     facts = load_facts(run)
     disks = make_disks(9)
-    image = fit_intensity(disks.image, facts.metadata.intensity).apply(disks.image.data)
+    image = fit_intensity(disks.image, facts.intensity).apply(disks.image.data)
     probability = Runner(model, "cpu", threads=1)(image)
     network = load_module(run, facts).network
     with torch.inference_mode():
         raw = torch.softmax(network(torch.from_numpy(image)[None]), dim=1)[0].numpy()
-    level = facts.metadata.edge_threshold
+    level = facts.edge_threshold
     odds = raw[1] / raw[0] * (1 - level) / level
     np.testing.assert_allclose(probability[1], odds / (1 + odds), atol=1e-4)
 
