@@ -24,14 +24,17 @@ class AugmentConfig:
     rotate : also angles between the quarter turns (in the last two axes)
     brightness : largest shift, in units of the normalised range
     contrast : largest factor, drawn log-uniformly from 1/contrast..contrast
+    channel_brightness, channel_contrast : the same for each channel by itself, where there are several
     transplants : rectangles of other patches put into each patch, see `data.patches.transplant`
     transplant_min_px, transplant_max_px : their edge, drawn log-uniformly
     """
 
     scale: float = 1.25
     rotate: bool = True
-    brightness: float = 0.1
-    contrast: float = 1.3
+    brightness: float = 0.03
+    contrast: float = 1.15
+    channel_brightness: float = 0.1
+    channel_contrast: float = 1.3
     transplants: int = 8
     transplant_min_px: int = 6
     transplant_max_px: int = 48
@@ -39,14 +42,18 @@ class AugmentConfig:
     def __post_init__(self) -> None:
         _check_types(self, "augment.")
         _require(self.scale >= 1, f"augment.scale is {self.scale}; expected 1 (no zoom) or more")
-        _require(self.contrast >= 1, f"augment.contrast is {self.contrast}; expected 1 (none) or more")
+        for name in ("contrast", "channel_contrast"):
+            value = getattr(self, name)
+            _require(value >= 1, f"augment.{name} is {value}; expected 1 (none) or more")
         _require(self.transplants >= 0, f"augment.transplants is {self.transplants}; expected 0 (none) or more")
         _require(
             1 <= self.transplant_min_px <= self.transplant_max_px,
             f"augment.transplant_min_px is {self.transplant_min_px} and transplant_max_px {self.transplant_max_px}; "
             "expected 1 <= min <= max",
         )
-        _require(self.brightness >= 0, f"augment.brightness is {self.brightness}; expected 0 (none) or more")
+        for name in ("brightness", "channel_brightness"):
+            value = getattr(self, name)
+            _require(value >= 0, f"augment.{name} is {value}; expected 0 (none) or more")
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,16 +75,31 @@ def apply_placement(data: npt.NDArray[Any], placement: Placement, *, order: int,
 
 @dataclass(frozen=True, slots=True)
 class IntensityChange:
-    """x -> (x - 0.5) * contrast + 0.5 + brightness, one pair for all channels."""
+    """x -> (x - 0.5) * contrast + 0.5 + brightness, channel by channel.
 
-    contrast: float
-    brightness: float
+    contrast, brightness : (C,) float32
+    """
+
+    contrast: npt.NDArray[np.float32]
+    brightness: npt.NDArray[np.float32]
 
 
-def draw_intensity_change(config: AugmentConfig, rng: np.random.Generator) -> IntensityChange:
-    contrast = float(np.exp(rng.uniform(-1, 1) * np.log(config.contrast)))
-    return IntensityChange(contrast, float(rng.uniform(-1, 1) * config.brightness))
+def draw_intensity_change(config: AugmentConfig, n_channels: int, rng: np.random.Generator) -> IntensityChange:
+    """A change common to all channels; where there are several, also one of each for itself.
+
+    Images come normalised, so that how bright a pixel is in its image tells cell from background:
+    large common changes unlearn that. Stains and exposures differ channel by channel.
+    """
+    log_contrast = np.full(n_channels, rng.uniform(-1, 1) * np.log(config.contrast))
+    brightness = np.full(n_channels, rng.uniform(-1, 1) * config.brightness)
+    if n_channels > 1:
+        log_contrast += rng.uniform(-1, 1, n_channels) * np.log(config.channel_contrast)
+        brightness += rng.uniform(-1, 1, n_channels) * config.channel_brightness
+    return IntensityChange(np.exp(log_contrast).astype(np.float32), brightness.astype(np.float32))
 
 
 def apply_intensity_change(image: npt.NDArray[np.float32], change: IntensityChange) -> npt.NDArray[np.float32]:
-    return (image - np.float32(0.5)) * np.float32(change.contrast) + np.float32(0.5 + change.brightness)
+    """Change `image` (C, *spatial)."""
+    each = (slice(None), *(None,) * (image.ndim - 1))
+    half = np.float32(0.5)
+    return np.asarray((image - half) * change.contrast[each] + (half + change.brightness[each]))

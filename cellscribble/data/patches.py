@@ -59,27 +59,31 @@ class PatchSource:
         self.patch_px = patch_px
         self.anywhere_share = anywhere_share
         self.augment = augment
-        self.memory_layout: dict[str, tuple[int, float]] = {}
-        """Which maps to cut, as `Method.memory_layout` gives them; none while the loss reads none."""
         self._strokes: list[dict[int, list[Stroke]]] = []
         for sample in samples:
             by_class: dict[int, list[Stroke]] = {}
             for stroke in find_strokes(sample.scribbles, n_classes):
                 by_class.setdefault(stroke.label, []).append(stroke)
             self._strokes.append(by_class)
-        self._stroked = [i for i, by_class in enumerate(self._strokes) if by_class]
+        self.look_at(range(len(samples)), {})
+
+    def look_at(self, images: Sequence[int], memory_layout: Mapping[str, tuple[int, float]]) -> None:
+        """Draw from these images only, by number, and cut these maps, as `Method.memory_layout` gives them."""
+        self.memory_layout = memory_layout
+        self._images = list(images)
+        self._stroked = [i for i in images if self._strokes[i]]
 
     def draw(self, rng: np.random.Generator) -> Patch:
         """One random patch."""
         if rng.random() < self.anywhere_share:
-            index = int(rng.integers(len(self.samples)))
+            index = self._images[int(rng.integers(len(self._images)))]
             centre = self._anywhere(index, rng)
         else:
             index = self._stroked[int(rng.integers(len(self._stroked)))]
             centre = self._on_stroke(index, rng)
         placement = draw_placement(centre, self.patch_px, self.augment, rng)
         patch = cut_patch(self.samples[index], placement, self.memory_layout)
-        image = apply_intensity_change(patch.image, draw_intensity_change(self.augment, rng))
+        image = apply_intensity_change(patch.image, draw_intensity_change(self.augment, len(patch.image), rng))
         return Patch(image, patch.scribbles, patch.mask, patch.memory)
 
     def draw_batch(self, n: int, rng: np.random.Generator) -> list[Patch]:

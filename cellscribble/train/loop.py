@@ -22,6 +22,7 @@ from torch import Tensor
 
 from cellscribble.config import TrainConfig
 from cellscribble.core.errors import TrainingError
+from cellscribble.core.labels import UNLABELLED
 from cellscribble.data.batch import Batch, collate
 from cellscribble.data.patches import PatchSource
 from cellscribble.data.samples import Sample
@@ -97,7 +98,10 @@ class Fit:
     def _epoch(self) -> None:
         progress = Progress(self.epoch, self.schedule.warming_up(self.epoch))
         self.network.train()
-        self.source.memory_layout = {} if progress.warming_up else self.method.memory_layout()
+        if progress.warming_up:
+            self.source.look_at(range(len(self.samples)), {})
+        else:
+            self.source.look_at(self._ensembled(), self.method.memory_layout())
         while self.step < self.schedule.steps_per_epoch and not self.stop_asked:
             rate = self.schedule.learning_rate(self.config.learning_rate, self.epoch, self.step)
             terms = self._step(self._draw(), progress, rate)
@@ -139,9 +143,8 @@ class Fit:
         means = {name: value / self.schedule.steps_per_epoch for name, value in self.sums.items()}
         row |= {"loss": sum(means.values()), **{f"loss_{name}": value for name, value in means.items()}}
         if self.schedule.refresh_after(self.epoch):
-            turn = self.schedule.refresh_turn(self.epoch, len(self.samples))
             row |= self.method.refresh(
-                [self.samples[i] for i in turn],
+                [self.samples[i] for i in self._ensembled()],
                 self.predictor,
                 Progress(self.epoch, warming_up, self.schedule.refresh_share),
             )
@@ -151,6 +154,10 @@ class Fit:
         self.history.add(row)
         self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
         self._replan()
+
+    def _ensembled(self) -> list[int]:
+        n_pixels = [s.scribbles.size for s in self.samples]
+        return self.schedule.ensembled(n_pixels, [bool((s.scribbles != UNLABELLED).any()) for s in self.samples])
 
     def _score(self) -> dict[str, float | str]:
         last_stage = not (self.method.two_stages and self.schedule.warming_up(self.epoch))

@@ -109,19 +109,28 @@ def test_the_centre_comes_to_the_middle_and_sections_are_not_mixed(seed, ndim):
     assert 1 / 1.5 - 1e-6 <= zoom <= 1.5 + 1e-6
 
 
-def test_contrast_turns_about_mid_grey():
-    image = np.array([[[0.0, 0.5, 1.0]]], np.float32)
-    out = apply_intensity_change(image, IntensityChange(contrast=2.0, brightness=0.1))
-    np.testing.assert_allclose(out, [[[-0.4, 0.6, 1.6]]], atol=1e-6)
+def test_contrast_turns_about_mid_grey_channel_by_channel():
+    image = np.array([[[0.0, 0.5, 1.0]]] * 2, np.float32)
+    change = IntensityChange(contrast=np.float32([2.0, 1.0]), brightness=np.float32([0.1, -0.2]))
+    out = apply_intensity_change(image, change)
+    np.testing.assert_allclose(out, [[[-0.4, 0.6, 1.6]], [[-0.2, 0.3, 0.8]]], atol=1e-6)
     assert out.dtype == np.float32
 
 
 def test_no_augmentation_is_none(rng):
-    config = AugmentConfig(scale=1, rotate=False, brightness=0, contrast=1)
-    change = draw_intensity_change(config, rng)
-    assert change == IntensityChange(1.0, 0.0)
-    image = rng.random((1, 4, 4)).astype(np.float32)
+    config = AugmentConfig(scale=1, rotate=False, brightness=0, contrast=1, channel_brightness=0, channel_contrast=1)
+    image = rng.random((2, 4, 4)).astype(np.float32)
+    change = draw_intensity_change(config, 2, rng)
     np.testing.assert_allclose(apply_intensity_change(image, change), image, atol=1e-7)
+
+
+def test_stains_change_by_themselves_and_a_single_channel_only_as_a_whole():
+    config = AugmentConfig(brightness=0, contrast=1, channel_brightness=0.2, channel_contrast=2)
+    stains = draw_intensity_change(config, 3, np.random.default_rng(0))
+    assert len(set(stains.contrast.tolist())) == len(set(stains.brightness.tolist())) == 3
+    assert (np.abs(stains.brightness) <= 0.2).all() and (np.abs(np.log2(stains.contrast)) <= 1).all()
+    grey = draw_intensity_change(config, 1, np.random.default_rng(0))
+    assert grey.contrast.tolist() == [1.0] and grey.brightness.tolist() == [0.0]
 
 
 @pytest.mark.parametrize("seed", range(5))

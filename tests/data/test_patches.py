@@ -12,7 +12,9 @@ from cellscribble.data.patches import Patch, PatchSource, transplant
 from cellscribble.data.samples import Sample, make_sample
 from tests.conftest import make_disks
 
-PLAIN = AugmentConfig(scale=1, rotate=False, brightness=0, contrast=1)
+PLAIN = AugmentConfig(
+    scale=1, rotate=False, brightness=0, contrast=1, channel_brightness=0, channel_contrast=1
+)
 
 
 def numbered(shape: tuple[int, ...], strokes: list[tuple[int, ...]], value: int = 0) -> Sample:
@@ -89,7 +91,7 @@ def test_a_batch_stacks_patches_and_their_memory(rng, balls_3d):
     sample = make_sample(balls_3d.image, balls_3d.scribbles, IntensityRule())
     sample.memory["ema"] = np.zeros((2, *sample.scribbles.shape), np.float32)
     source = PatchSource([sample], 2, (8, 16, 16), 0.3, AugmentConfig())
-    source.memory_layout = {"ema": (2, 1 / 3)}
+    source.look_at(range(len(source.samples)), {"ema": (2, 1 / 3)})
     batch = collate([source.draw(rng) for _ in range(3)], torch.device("cpu"))
     assert batch.image.shape == (3, 1, 8, 16, 16)
     assert batch.image.dtype == torch.float32
@@ -97,6 +99,14 @@ def test_a_batch_stacks_patches_and_their_memory(rng, balls_3d):
     assert batch.scribbles.dtype == torch.int64
     assert batch.memory["ema"].shape == (3, 2, 8, 16, 16)
     assert batch.mask is None
+
+
+def test_a_source_told_to_look_at_some_images_draws_from_no_other(rng):
+    samples = [numbered((20, 20), [(5, 5)], value=value) for value in (2, 4, 9)]
+    source = PatchSource(samples, 2, (8, 8), 0.5, PLAIN)
+    source.look_at([0, 2], {})
+    seen = {round(float(source.draw(rng).image.mean()), 1) for _ in range(60)}
+    assert seen == {0.2, 0.9}
 
 
 def labelled_patch(seed: int, shape: tuple[int, ...], n_strokes: int = 5) -> Patch:

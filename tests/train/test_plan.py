@@ -124,12 +124,25 @@ def test_an_epoch_shows_as_many_crops_as_the_images_hold():
 
 
 @settings(max_examples=60)
-@given(n_images=st.integers(1, 200), part=st.floats(0.01, 1), every=st.integers(1, 9))
-def test_images_take_turns_and_each_has_one_before_any_has_two(n_images, part, every):
-    schedule = dataclasses.replace(planned(20), refresh_part=part, refresh_every=every, refresh_from=3)
-    n_turns = -(-n_images // max(1, round(part * n_images)))
-    turns = [schedule.refresh_turn(3 + k * every, n_images) for k in range(n_turns)]
-    assert all(len(set(turn)) == len(turn) for turn in turns)
-    assert set().union(*turns) == set(range(n_images))
-    seen = [i for turn in turns[:-1] for i in turn]
-    assert len(set(seen)) == len(seen)
+@given(
+    images=st.lists(st.tuples(st.integers(1, 500), st.booleans()), min_size=1, max_size=200), part=st.floats(0.01, 1)
+)
+def test_ensembling_keeps_to_its_share_of_the_pixels_and_takes_stroked_images_first(images, part):
+    n_pixels, stroked = [n for n, _ in images], [s for _, s in images]
+    schedule = dataclasses.replace(planned(20), refresh_part=part)
+    chosen = schedule.ensembled(n_pixels, stroked)
+    assert len(set(chosen)) == len(chosen) >= 1
+    assert len(chosen) == 1 or sum(n_pixels[i] for i in chosen) <= part * sum(n_pixels)
+    # An image is left out because it does not fit.
+    left = [i for i in range(len(images)) if i not in chosen]
+    assert all(sum(n_pixels[k] for k in chosen) + n_pixels[i] > part * sum(n_pixels) for i in left)
+    if any(stroked):
+        assert any(stroked[i] for i in chosen)
+    assert dataclasses.replace(schedule, refresh_part=1.0).ensembled(n_pixels, stroked) == list(range(len(images)))
+
+
+def test_the_images_ensembled_are_spread_over_the_list():
+    schedule = dataclasses.replace(planned(20), refresh_part=0.1)
+    chosen = schedule.ensembled([1] * 100, [True] * 100)
+    assert len(chosen) == 10
+    assert max(b - a for a, b in zip([0, *chosen], [*chosen, 100], strict=True)) <= 20
