@@ -31,7 +31,7 @@ from cellscribble.nn.resnet_unet import ResNetUNet
 from cellscribble.nn.unet import LightUNet
 from cellscribble.train.checkpoint import BEST, LAST, load_state, memory_tensors, restore_memory, save_state
 from cellscribble.train.history import History
-from cellscribble.train.plan import Schedule, fit_to_time_left
+from cellscribble.train.plan import Schedule, Speed, fit_to_time_left, seconds_left
 from cellscribble.train.predictor import Predictor, parameter_groups
 from cellscribble.train.score import HoldoutScore, Window, score_strokes
 
@@ -66,6 +66,7 @@ class Fit:
     folder: Path
     on_tick: Callable[[Tick], None]
     budget_s: float | None = None
+    speed: Speed | None = None
     started: float = field(default_factory=time.monotonic)
     epoch: int = 0
     step: int = 0
@@ -133,6 +134,7 @@ class Fit:
         return {name: float(value.detach()) for name, value in terms.items()}
 
     def _end_epoch(self, began: float) -> None:
+        trained = time.monotonic()
         warming_up = self.schedule.warming_up(self.epoch)
         row: dict[str, float | str] = {
             "epoch": self.epoch,
@@ -148,12 +150,14 @@ class Fit:
                 self.predictor,
                 Progress(self.epoch, warming_up, self.schedule.refresh_share),
             )
+        refreshed = time.monotonic()
         if self.schedule.score_after(self.epoch):
             row |= self._score()
-        row["seconds"] = round(time.monotonic() - began, 3)
+        ended = time.monotonic()
+        row["seconds"] = round(ended - began, 3)
         self.history.add(row)
+        self._replan(trained - began, refreshed - trained, ended - refreshed)
         self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
-        self._replan()
 
     def _ensembled(self) -> list[int]:
         n_pixels = [s.scribbles.size for s in self.samples]
@@ -186,15 +190,19 @@ class Fit:
         score = asdict(self.score) if self.score else None
         save_state(self.folder / BEST, {"network": self.network.state_dict()}, {"epoch": self.epoch, "score": score})
 
-    def _replan(self) -> None:
-        if self.budget_s is None or self.epoch >= self.schedule.n_epochs:
+    def _replan(self, steps_s: float, refresh_s: float, score_s: float) -> None:
+        """Keep a run of a time budget to its time; the arguments are those of the epoch that ends."""
+        schedule, epoch = self.schedule, self.epoch
+        if self.budget_s is None or self.speed is None or epoch + 1 >= schedule.n_epochs:
             return
-        lately = [float(r["seconds"]) for r in self.history.rows[-max(5, self.schedule.refresh_every) :]]
-        epoch_s = sum(lately) / len(lately)
+        self.speed = self.speed.updated(
+            steps_s / schedule.steps_per_epoch,
+            refresh_s / schedule.refresh_part if schedule.refresh_after(epoch) else None,
+            score_s if schedule.score_after(epoch) else None,
+        )
         left_s = self.budget_s - (time.monotonic() - self.started)
-        planned_s = epoch_s * (self.schedule.n_epochs - self.epoch)
-        if abs(planned_s - left_s) > REPLAN_TOLERANCE * self.budget_s:
-            self.schedule = fit_to_time_left(self.schedule, self.epoch, left_s, epoch_s)
+        if abs(seconds_left(schedule, epoch + 1, self.speed) - left_s) > REPLAN_TOLERANCE * self.budget_s:
+            self.schedule = fit_to_time_left(schedule, epoch + 1, left_s, self.speed)
 
     def save(self) -> None:
         """Write last.pt; and best.pt where no state has been scored yet."""

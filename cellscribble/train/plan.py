@@ -92,15 +92,30 @@ class Schedule:
 
 
 RISE_SHARE = 0.05
+SPEED_UPDATE = 0.3
+"""Weight of the newest epoch in the running mean of a step's time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """Measured on this machine with this network: seconds for one step, one ensembling, one score."""
+    """Measured on this machine with this network, in seconds.
+
+    step_s : one optimiser step
+    refresh_s : one ensembling over all training images
+    score_s : one score of the held-out strokes
+    """
 
     step_s: float
     refresh_s: float
     score_s: float
+
+    def updated(self, step_s: float, refresh_s: float | None, score_s: float | None) -> Speed:
+        """Follow new measurements; one slow moment of a shared machine must not turn the plan over."""
+        return Speed(
+            self.step_s + SPEED_UPDATE * (step_s - self.step_s),
+            self.refresh_s if refresh_s is None else refresh_s,
+            self.score_s if score_s is None else score_s,
+        )
 
 
 def epochs_schedule(config: TrainConfig, n_crops: int, two_stages: bool) -> Schedule:
@@ -143,20 +158,50 @@ def budget_schedule(budget_s: float, speed: Speed, two_stages: bool) -> Schedule
     )
 
 
-def fit_to_time_left(schedule: Schedule, epoch: int, left_s: float, epoch_s: float) -> Schedule:
-    """Shorten or lengthen the present stage when the machine turned out slower or faster.
+def seconds_left(schedule: Schedule, epoch: int, speed: Speed) -> float:
+    """How long the plan takes from here, `epoch` epochs being done."""
+    epochs = range(epoch, schedule.n_epochs)
+    return (
+        len(epochs) * schedule.steps_per_epoch * speed.step_s
+        + sum(map(schedule.refresh_after, epochs)) * speed.refresh_s * schedule.refresh_part
+        + sum(map(schedule.score_after, epochs)) * speed.score_s
+    )
 
-    epoch : epochs done; epoch_s : seconds an epoch took lately, ensembling and scores included.
-    In the warm-up half of what is left belongs to it (less what it has had), later all of it.
+
+def fit_to_time_left(schedule: Schedule, epoch: int, left_s: float, speed: Speed) -> Schedule:
+    """Lengthen or shorten the run when the machine turned out faster or slower.
+
+    epoch : epochs done; speed : as measured lately
     """
-    n_epochs = epoch + max(1, int(left_s / max(epoch_s, 1e-6)))
+    fits, too_long = epoch + 1, epoch + 2
+    while seconds_left(with_epochs(schedule, epoch, too_long), epoch, speed) <= left_s:
+        fits, too_long = too_long, 2 * too_long
+    while too_long - fits > 1:
+        middle = (fits + too_long) // 2
+        if seconds_left(with_epochs(schedule, epoch, middle), epoch, speed) <= left_s:
+            fits = middle
+        else:
+            too_long = middle
+    return with_epochs(schedule, epoch, fits)
+
+
+def with_epochs(schedule: Schedule, epoch: int, n_epochs: int) -> Schedule:
+    """The plan with another end, `epoch` epochs being done. Both stages alike while the first goes on."""
     if schedule.warmup_epochs == schedule.n_epochs:  # a method of one stage
         return replace(schedule, n_epochs=n_epochs, warmup_epochs=n_epochs)
     if not schedule.warming_up(epoch):
         return replace(schedule, n_epochs=n_epochs)
     # At least one epoch of either stage: without the second there is no model to keep.
     warmup = max(epoch + 1, n_epochs // 2)
-    return replace(schedule, n_epochs=max(n_epochs, warmup + 1), warmup_epochs=warmup, refresh_from=warmup - 1)
+    n_epochs = max(n_epochs, warmup + 1)
+    n_refreshes = (schedule.n_epochs - schedule.warmup_epochs) / schedule.refresh_every
+    return replace(
+        schedule,
+        n_epochs=n_epochs,
+        warmup_epochs=warmup,
+        refresh_every=max(1, round((n_epochs - warmup) / n_refreshes)),
+        refresh_from=warmup - 1,
+    )
 
 
 def crops_in(shapes: Sequence[Sequence[int]], patch_px: Sequence[int]) -> int:

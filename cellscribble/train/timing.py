@@ -32,13 +32,13 @@ def plan_run(fit: Fit, began: float) -> None:
         fit.schedule = epochs_schedule(config, n_crops, fit.method.two_stages)
         return
     assert config.minutes is not None
-    speed = measure_speed(fit)
+    fit.speed = measure_speed(fit)
     n_pixels = sum(s.scribbles.size for s in fit.samples)
     reserve_s = RESERVE_S + min(MAX_RESERVE_MPIX, n_pixels / 1e6) * RESERVE_S_PER_MPIX
     fit.started = began
     fit.budget_s = max(1.0, config.minutes * 60 - reserve_s)
     left_s = max(1.0, fit.budget_s - (time.monotonic() - began))
-    fit.schedule = budget_schedule(left_s, speed, fit.method.two_stages)
+    fit.schedule = budget_schedule(left_s, fit.speed, fit.method.two_stages)
 
 
 def measure_speed(fit: Fit) -> Speed:

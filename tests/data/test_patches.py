@@ -12,9 +12,7 @@ from cellscribble.data.patches import Patch, PatchSource, transplant
 from cellscribble.data.samples import Sample, make_sample
 from tests.conftest import make_disks
 
-PLAIN = AugmentConfig(
-    scale=1, rotate=False, brightness=0, contrast=1, channel_brightness=0, channel_contrast=1
-)
+PLAIN = AugmentConfig(scale=1, rotate=False, brightness=0, contrast=1, channel_brightness=0, channel_contrast=1)
 
 
 def numbered(shape: tuple[int, ...], strokes: list[tuple[int, ...]], value: int = 0) -> Sample:

@@ -6,7 +6,16 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from cellscribble.config import TrainConfig
-from cellscribble.train.plan import Schedule, Speed, budget_schedule, crops_in, epochs_schedule, fit_to_time_left
+from cellscribble.train.plan import (
+    Schedule,
+    Speed,
+    budget_schedule,
+    crops_in,
+    epochs_schedule,
+    fit_to_time_left,
+    seconds_left,
+    with_epochs,
+)
 
 speeds = st.builds(Speed, st.floats(0.01, 2), st.floats(0.01, 20), st.floats(0.01, 5))
 
@@ -82,22 +91,39 @@ def test_the_smallest_budget_still_has_both_stages(budget, speed, two):
 
 
 @settings(max_examples=100)
-@given(epochs=st.integers(4, 80), done=st.floats(0, 0.99), left=st.floats(0.1, 1000), epoch_s=st.floats(0.05, 20))
-def test_a_new_plan_uses_the_time_that_is_left(epochs, done, left, epoch_s):
-    schedule = planned(epochs)
-    epoch = max(1, int(done * epochs))
-    new = fit_to_time_left(schedule, epoch, left, epoch_s)
+@given(budget=st.floats(30, 600), speed=speeds, now=speeds, done=st.floats(0, 0.99), left=st.floats(0.1, 600))
+def test_a_new_plan_fills_the_time_that_is_left(budget, speed, now, done, left):
+    schedule = budget_schedule(budget, speed, two_stages=True)
+    epoch = max(1, int(done * schedule.n_epochs))
+    assume(epoch < schedule.n_epochs)
+    new = fit_to_time_left(schedule, epoch, left, now)
+    check_stages(new, two_stages=True)
     assert new.n_epochs > epoch
     # Out of time in the warm-up, one more epoch of it and one of the second stage are still due.
-    least = 2 if schedule.warming_up(epoch) else 1
-    assert (new.n_epochs - epoch) * epoch_s <= max(left, least * epoch_s) * 1.0001
+    least = with_epochs(schedule, epoch, epoch + 1)
+    assert new == least or seconds_left(new, epoch, now) <= left
+    assert seconds_left(with_epochs(schedule, epoch, new.n_epochs + 1), epoch, now) > left
     if not schedule.warming_up(epoch):
         assert new.warmup_epochs == schedule.warmup_epochs
 
 
+def test_a_longer_plan_keeps_the_number_of_ensembling_steps():
+    schedule = budget_schedule(100, Speed(0.05, 2.0, 0.1), two_stages=True)
+    longer = with_epochs(schedule, 5, 2 * schedule.n_epochs)
+    count = [sum(map(s.refresh_after, range(s.n_epochs))) for s in (schedule, longer)]
+    assert abs(count[0] - count[1]) <= 1
+
+
 def test_a_method_of_one_stage_stays_one_when_planned_anew():
-    new = fit_to_time_left(planned(20, two_stages=False), 5, 100.0, 1.0)
+    schedule = planned(20, two_stages=False, n_crops=4)
+    new = fit_to_time_left(schedule, 5, 100.5, Speed(1.0, 1.0, 0.0))
     assert new.warmup_epochs == new.n_epochs == 105
+
+
+def test_one_slow_epoch_does_not_turn_the_plan_over():
+    speed = Speed(1.0, 10.0, 2.0).updated(2.0, None, 3.0)
+    assert 1.0 < speed.step_s < 1.5
+    assert (speed.refresh_s, speed.score_s) == (10.0, 3.0)
 
 
 @pytest.mark.parametrize("two", [True, False])
