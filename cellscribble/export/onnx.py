@@ -108,14 +108,19 @@ def _to_onnx(module: WithHead, metadata: ModelMetadata) -> bytes:
     return data
 
 
-def compare(module: WithHead, model: Model, tiles: Sequence[npt.NDArray[np.float32]]) -> list[Comparison]:
-    """Run torch and ONNX Runtime over real tiles cut (or mirrored) to several sizes."""
+def compare(
+    module: WithHead, model: Model, tiles: Sequence[npt.NDArray[np.float32]], sizes_px: Sequence[int] | None = None
+) -> list[Comparison]:
+    """Run torch and ONNX Runtime over real tiles (C, *spatial) cut or mirrored to several sizes.
+
+    sizes_px : edges of the tiles, rounded down to the network's stride; None for those of every export
+    """
     from cellscribble.infer.runner import Runner
 
     runner = Runner(model, device="cpu")
     multiple = model.metadata.stride_multiple
     out = []
-    for size in SIZES_2D if model.metadata.ndim == 2 else SIZES_3D:
+    for size in sizes_px or (SIZES_2D if model.metadata.ndim == 2 else SIZES_3D):
         shape = tuple(max(1, size // m) * m for m in multiple)
         worst = 0.0
         for tile in tiles:

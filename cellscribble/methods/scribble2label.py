@@ -43,7 +43,7 @@ from cellscribble.data.batch import Batch
 from cellscribble.data.samples import Sample
 from cellscribble.losses.cross_entropy import partial_cross_entropy
 from cellscribble.methods.base import PAPER_REFRESH_SHARE, Method, MethodConfig, Predict, Progress
-from cellscribble.segment.edge_level import EdgeEvidence, shift_to_edge
+from cellscribble.segment.edge_level import find_edge_level, shift_to_edge
 from cellscribble.segment.edge_snap import snap_to_edges
 
 EMA = "ema"
@@ -110,10 +110,8 @@ def edge_level(samples: Sequence[Sample], predictions: Sequence[npt.NDArray[np.f
     """The edge level of the training images, measured on an even choice of them, 8 Mpx at most."""
     n_pixels = sum(s.scribbles.size for s in samples)
     step = max(1, -(-n_pixels // MAX_EDGE_PIXELS))
-    evidence = EdgeEvidence()
-    for sample, probability in zip(samples[::step], predictions[::step], strict=True):
-        evidence.add(sample.normalised(), probability)
-    return evidence.level().level
+    some = zip(samples[::step], predictions[::step], strict=True)
+    return find_edge_level((sample.normalised(), probability) for sample, probability in some).level
 
 
 def pseudo_labels(ema: Tensor, scribbles: Tensor, tau: float) -> Tensor:

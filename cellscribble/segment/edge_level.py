@@ -15,7 +15,7 @@ point either way and cancel, an edge points one way.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,6 +59,16 @@ def shift_to_edge(probability: npt.NDArray[np.float32], level: float) -> npt.NDA
     out = np.concatenate([background, probability[1:]])
     out /= np.maximum(total, np.float32(1e-12))
     return out
+
+
+def find_edge_level(
+    pictures: Iterable[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]],
+) -> EdgeLevel:
+    """The edge level of images (C, *spatial), normalised, each with its prediction (K, *spatial)."""
+    evidence = EdgeEvidence()
+    for image, probability in pictures:
+        evidence.add(image, probability)
+    return evidence.level()
 
 
 class EdgeEvidence:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from cellscribble.core.labels import UNLABELLED
 from cellscribble.data.samples import Sample
 from cellscribble.methods.base import Predict
-from cellscribble.segment.edge_level import EdgeEvidence, shift_to_edge
+from cellscribble.segment.edge_level import find_edge_level, shift_to_edge
 from cellscribble.segment.fit import fit_instance_parameters
 
 MAX_PIXELS = 8_000_000
@@ -41,10 +41,7 @@ def calibrate(samples: Sequence[Sample], predict: Predict, rng: np.random.Genera
     """Measure edge level and instance parameters on the training images and their strokes."""
     chosen = _choose(samples, rng, MAX_PIXELS)
     predictions = [predict(sample) for sample in chosen]
-    evidence = EdgeEvidence()
-    for sample, probability in zip(chosen, predictions, strict=True):
-        evidence.add(sample.normalised(), probability)
-    edge = evidence.level()
+    edge = find_edge_level((s.normalised(), p) for s, p in zip(chosen, predictions, strict=True))
     for_fit = _choose(chosen, rng, MAX_FIT_PIXELS)
     kept = {id(sample) for sample in for_fit}
     shifted = [shift_to_edge(p, edge.level) for s, p in zip(chosen, predictions, strict=True) if id(s) in kept]
