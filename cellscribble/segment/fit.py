@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,9 +13,11 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from cellscribble.core.errors import InputError
-from cellscribble.segment import watershed as steps
 from cellscribble.segment.evidence import Strokes, find_strokes, judge
-from cellscribble.segment.instances import InstanceParameters, foreground, spacing_of
+from cellscribble.segment.holes import fill_small_holes
+from cellscribble.segment.instances import cut_block, foreground, rules
+from cellscribble.segment.parameters import InstanceParameters, spacing_of
+from cellscribble.segment.settle import close_objects
 
 SEED_DISTANCE_RADII = 0.65
 SMOOTHING_RADII = 0.15
@@ -36,6 +39,13 @@ to the power 3/2."""
 
 HOLE_SHARE = 0.12
 """The same for holes; smaller, as gaps between cells that touch all round are no holes."""
+
+LARGEST_RADII = 4.0
+LARGEST_DRAWN = 2.0
+LARGEST_RADIUS_PX = (16.0, 256.0)
+"""The shape of a cell is seen up to this many typical radii, or so many times the radius of a large drawn
+cell (95th percentile: the largest may be a prediction gone wrong), within these bounds. Cells beyond
+it stay whole; more would make blocks look further for nothing."""
 
 
 @dataclass(slots=True)
@@ -60,6 +70,7 @@ def default_parameters(
         neck_ratio=NECK_RATIO,
         smallest_object_px=max(1, round(SMALLEST_SHARE * small_cell)),
         largest_hole_px=max(1, round(HOLE_SHARE * small_cell)),
+        largest_radius_px=_radius_seen(LARGEST_RADII * radius_px),
         spacing=spacing,
     )
 
@@ -119,11 +130,18 @@ def fit_instance_parameters(
         }
     radius = float(np.median(depth))
     default = default_parameters(radius, threshold=threshold, spacing=spacing)
+    drawn = _radius_seen(LARGEST_DRAWN * float(np.percentile(depth, 95)))
+    default = replace(default, largest_radius_px=max(default.largest_radius_px, drawn))
     tallies = _collect(pictures, default, radius)
     joints = _joints_per_object(pictures, tallies[default].sizes)
     parameters, report = _choose(tallies, default, joints)
     report["object_radius_px"] = radius
     return _with_sizes(parameters, tallies[parameters], scribbles[0].ndim), report
+
+
+def _radius_seen(radius_px: float) -> float:
+    # A whole number: distances are then found in whole numbers.
+    return float(np.clip(math.ceil(radius_px), *LARGEST_RADIUS_PX))
 
 
 def _picture(
@@ -149,21 +167,21 @@ def _collect(
     for whole, strokes in pictures:
         if not strokes.n:
             continue
-        filled = steps.fill_small_holes(whole, int(default.largest_hole_px))
+        filled = fill_small_holes(whole, int(default.largest_hole_px))
         parts, n_parts = ndimage.label(filled)
         # Parts without a stroke say nothing; most of an image is spared where few cells are drawn.
         drawn = np.zeros(n_parts + 1, bool)
         drawn[parts[strokes.position]] = True
         drawn[0] = False
         mask = drawn[parts]
-        parts = np.where(mask, parts, 0)
-        spacing = spacing_of(default, mask.ndim)
+        window = tuple(slice(0, n) for n in mask.shape)
         for row in grid:
-            height = steps.height_map(mask, row[0].smoothing_px, spacing)
-            seeds = steps.find_seeds(height, parts, row[0].seed_distance_px, spacing)
-            basins = steps.flood(height, seeds, mask)
+            basins = cut_block(mask, window, window, mask.shape, row[0])
             for candidate in row:
-                labels = steps.join_wide_necks(basins, height, candidate.neck_ratio)
+                rule, keep = rules(candidate, mask.shape)
+                # Nothing is dropped yet: what is small is learnt from the sizes found here.
+                numbers, _ = close_objects(basins, rule, replace(keep, smallest_px=1))
+                labels = numbers[basins.labels]
                 split, merged, objects = judge(strokes, labels)
                 sizes = np.bincount(labels.ravel())[objects[(objects > 0) & ~split]]
                 tally = tallies[candidate]

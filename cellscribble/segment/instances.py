@@ -1,89 +1,32 @@
-"""Probability -> objects: a seeded watershed whose settings are lengths and areas in pixels."""
+"""Probability -> objects: a watershed whose settings are lengths and areas in pixels.
+
+Every step looks only a known way around itself (`halo_px`), so that an image may be cut into blocks
+of any size: the objects are those of the whole image, which is one block.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
+from cellscribble.core.blocks import plan_blocks
 from cellscribble.core.errors import InputError
 from cellscribble.core.labels import label_dtype
-from cellscribble.segment import watershed as steps
+from cellscribble.segment.basins import RIM_PX, Basins, find_basins
+from cellscribble.segment.height import height_map, top_level
+from cellscribble.segment.holes import fill_small_holes
+from cellscribble.segment.joining import JoinRule
+from cellscribble.segment.parameters import InstanceParameters, halo_px, spacing_of
+from cellscribble.segment.settle import Keep, close_objects
+from cellscribble.segment.stitch import Stitch, Stitched
 
 QUANTUM = 1024
 """Probability is rounded to 1/1024 before any decision, see `foreground`."""
 
-
-@dataclass(frozen=True, slots=True)
-class InstanceParameters:
-    """Settings of the segmenter "instances"; stored in the model, chosen by `fit_instance_parameters`.
-
-    threshold : a pixel is foreground where 1 - p(background) exceeds this, 0..1
-    seed_distance_px : two objects' centres are at least this far apart
-    smoothing_px : Gaussian on the distance map; raise it when ragged cells fall into pieces
-    neck_ratio : two parts are one object when the neck between them is wider than this share of
-        the smaller part, 0..1; lower it to cut less, 1 cuts every summit apart
-    smallest_object_px : smaller objects are dropped, pixels (voxels)
-    largest_hole_px : enclosed holes up to this size are filled, pixels (voxels)
-    spacing : relative size of a pixel on each axis, as (5.0, 1.0, 1.0) for thick sections; None
-        for square pixels. Lengths are in units of it, so give the finest axis 1.
-
-    Raises
-    ------
-    InputError
-        If a value is out of range.
-    """
-
-    threshold: float = 0.5
-    seed_distance_px: float = 6.0
-    smoothing_px: float = 1.0
-    neck_ratio: float = 0.85
-    smallest_object_px: int = 16
-    largest_hole_px: int = 16
-    spacing: tuple[float, ...] | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("threshold", "neck_ratio"):
-            _check(name, getattr(self, name), 0.0, 1.0)
-        for name in ("seed_distance_px", "smoothing_px", "smallest_object_px", "largest_hole_px"):
-            _check(name, getattr(self, name), 0.0, math.inf)
-        for value in self.spacing or ():
-            if not 0 < value < math.inf:
-                raise InputError(f"spacing is {self.spacing}; expected positive numbers")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        values = asdict(self)
-        values["spacing"] = None if self.spacing is None else list(self.spacing)
-        return values
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> InstanceParameters:
-        """Read what `to_dict` wrote; absent names take their default.
-
-        Raises
-        ------
-        InputError
-            If a name is unknown or a value out of range.
-        """
-        known = [field.name for field in fields(cls)]
-        unknown = sorted(set(values) - set(known))
-        if unknown:
-            raise InputError(f"unknown segmenter parameters {unknown}; expected {', '.join(known)}")
-        spacing = values.get("spacing")
-        given = {**values, "spacing": None if spacing is None else tuple(float(s) for s in spacing)}
-        return cls(**given)
-
-
-def _check(name: str, value: Any, low: float, high: float) -> None:
-    # Spelled so that NaN fails too.
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise InputError(f"{name} is {value!r}; expected a number from {low:g} to {high:g}")
+Slices = tuple[slice, ...]
 
 
 def segment_instances(
@@ -112,7 +55,8 @@ def segment_instances(
     alone. `object_classes` names each object's class afterwards.
 
     Source: the distance-transform watershed of L. Vincent and P. Soille, "Watersheds in digital
-    spaces", IEEE TPAMI 13, 1991. We choose summits by distance and relative dynamics.
+    spaces", IEEE TPAMI 13, 1991, by steepest ascent (see `basins`). We choose summits by distance
+    and relative dynamics.
     """
     settings = InstanceParameters.from_dict(parameters)
     return segment_mask(foreground(probability, settings), settings)
@@ -120,18 +64,82 @@ def segment_instances(
 
 def segment_mask(mask: npt.NDArray[np.bool_], settings: InstanceParameters) -> npt.NDArray[np.unsignedinteger[Any]]:
     """Separate a foreground mask (*spatial) bool into objects, as `segment_instances` does."""
+    whole = tuple(slice(0, n) for n in mask.shape)
+    basins = cut_block(mask, whole, whole, mask.shape, settings)
+    numbers, found = close_objects(basins, *rules(settings, mask.shape))
+    numbered: npt.NDArray[Any] = numbers.astype(label_dtype(found.n_closed))[basins.labels]
+    return numbered
+
+
+def segment_blocks(
+    read: Callable[[Slices], npt.NDArray[np.bool_]],
+    shape: Sequence[int],
+    settings: InstanceParameters,
+    block_px: Sequence[int],
+    order: Iterable[int] | None = None,
+) -> tuple[npt.NDArray[np.unsignedinteger[Any]], Stitched]:
+    """Separate a mask into objects block by block: those of `segment_mask` in another numbering.
+
+    Parameters
+    ----------
+    read : gives the foreground (*window) bool in a window of the image
+    shape : of the image
+    block_px : size of a block, px
+    order : in which the blocks are worked on, numbers in raster order; no order changes the answer
+
+    Returns
+    -------
+    labels : (*spatial) uint16 or uint32
+    stitched : the objects
+    """
+    rule, keep = rules(settings, shape)
+    stitch = Stitch(block_px, rule, keep)
+    blocks = list(plan_blocks(shape, block_px, halo_px(settings, len(shape)), (1,) * len(shape)))
+    numbered = {}
+    for k in range(len(blocks)) if order is None else order:
+        block = blocks[k]
+        place = tuple(s.start // b for s, b in zip(block.write, block_px, strict=True))
+        basins = cut_block(read(block.read), block.read, block.write, shape, settings)
+        numbers, found = close_objects(basins, rule, keep)
+        stitch.add(place, found)
+        numbered[place] = (block.write, numbers[basins.labels])
+    stitched = stitch.finish()
+    labels = np.zeros(tuple(shape), label_dtype(stitched.n_objects))
+    for place, (write, numbers) in numbered.items():
+        labels[write] = stitched.tables[place][numbers]
+    return labels, stitched
+
+
+def rules(settings: InstanceParameters, shape: Sequence[int]) -> tuple[JoinRule, Keep]:
+    """What `close_objects` and `Stitch` ask for, for an image of `shape`."""
+    spacing = spacing_of(settings, len(shape))
+    rule = JoinRule(settings.neck_ratio, settings.seed_distance_px, spacing, tuple(shape))
+    return rule, Keep(settings.smallest_object_px, top_level(settings.largest_radius_px))
+
+
+def cut_block(
+    mask: npt.NDArray[np.bool_], window: Slices, block: Slices, shape: Sequence[int], settings: InstanceParameters
+) -> Basins:
+    """The basins of one block of an image of `shape`.
+
+    Parameters
+    ----------
+    mask : (*window) bool, the foreground as `foreground` gives it
+    window : what of the image `mask` is: the block and `halo_px` on every side, clipped at the image
+    block : the block in the image
+    """
+    filled = fill_small_holes(mask, int(settings.largest_hole_px))
     spacing = spacing_of(settings, mask.ndim)
-    parts, _ = ndimage.label(mask)
-    height = steps.height_map(mask, settings.smoothing_px, spacing)
-    seeds = steps.find_seeds(height, parts, settings.seed_distance_px, spacing)
-    basins = steps.flood(height, seeds, mask)
-    joined = steps.join_wide_necks(basins, height, settings.neck_ratio)
-    labels, n = steps.keep_large(joined, settings.smallest_object_px)
-    return labels.astype(label_dtype(n))
+    height = height_map(filled, settings.smoothing_px, settings.largest_radius_px, spacing)
+    # Further out heights are those of the window, no longer those of the image.
+    seen = [slice(max(b.start - RIM_PX, 0), min(b.stop + RIM_PX, n)) for b, n in zip(block, shape, strict=True)]
+    height = height[tuple(slice(s.start - w.start, s.stop - w.start) for s, w in zip(seen, window, strict=True))]
+    own = tuple(slice(b.start - s.start, b.stop - s.start) for b, s in zip(block, seen, strict=True))
+    return find_basins(height, own, [s.start for s in seen], shape)
 
 
 def foreground(probability: npt.NDArray[np.floating[Any]], settings: InstanceParameters) -> npt.NDArray[np.bool_]:
-    """The mask that is cut into objects: above the threshold, small holes filled.
+    """The mask that is cut into objects: above the threshold; holes are still open.
 
     Blocks of another size change a probability by about 1e-6. No rounding can make a threshold
     blind to that everywhere, but it can move the edge away from where values pile up: after
@@ -146,23 +154,7 @@ def foreground(probability: npt.NDArray[np.floating[Any]], settings: InstancePar
             "first and at least one class"
         )
     steps_of_probability = np.rint((1.0 - probability[0]) * QUANTUM)
-    mask = steps_of_probability > settings.threshold * QUANTUM
-    return steps.fill_small_holes(mask, int(settings.largest_hole_px))
-
-
-def spacing_of(settings: InstanceParameters, ndim: int) -> tuple[float, ...]:
-    """The spacing for `ndim` axes; all 1 where none is set.
-
-    Raises
-    ------
-    InputError
-        If the spacing was given for another number of axes.
-    """
-    if settings.spacing is None:
-        return (1.0,) * ndim
-    if len(settings.spacing) != ndim:
-        raise InputError(f"spacing is {settings.spacing} but the image has {ndim} spatial axes")
-    return settings.spacing
+    return np.asarray(steps_of_probability > settings.threshold * QUANTUM)
 
 
 def object_classes(

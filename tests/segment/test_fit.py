@@ -150,6 +150,7 @@ def test_without_strokes_on_the_foreground_there_is_nothing_to_fit() -> None:
 def test_default_grows_with_the_radius() -> None:
     assert default_parameters(10).seed_distance_px == pytest.approx(6.5)
     assert default_parameters(1).smallest_object_px == 1
+    assert [default_parameters(r).largest_radius_px for r in (1, 10, 1000)] == [16, 40, 256]
 
 
 def test_images_and_strokes_must_belong_together() -> None:

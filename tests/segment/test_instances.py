@@ -6,7 +6,8 @@ import pytest
 from cellscribble.core.errors import InputError
 from cellscribble.metrics.contingency import count_overlaps
 from cellscribble.metrics.instances import match_objects
-from cellscribble.segment.instances import InstanceParameters, foreground, object_classes, segment_instances
+from cellscribble.segment.instances import foreground, object_classes, segment_instances
+from cellscribble.segment.parameters import InstanceParameters, halo_px
 
 
 def _discs(shape: tuple[int, ...], centres: list[tuple[int, ...]], radius: float) -> np.ndarray:
@@ -114,6 +115,17 @@ def test_parameters_survive_json() -> None:
     assert InstanceParameters.from_dict(json.loads(json.dumps(parameters.to_dict()))) == parameters
 
 
+def test_parameters_of_models_without_a_largest_radius_are_read() -> None:
+    old = {"threshold": 0.5, "seed_distance_px": 3.7, "smoothing_px": 0.86, "neck_ratio": 0.85, "spacing": None}
+    assert InstanceParameters.from_dict(old).largest_radius_px == 64
+
+
+def test_the_halo_is_what_a_pixel_may_depend_on() -> None:
+    parameters = InstanceParameters(smoothing_px=2.0, largest_hole_px=9, largest_radius_px=30.0, spacing=(5.0, 1.0))
+    # hole 6 + 1, basins 8; 30 px are 6 sections of 5 and 30 pixels, the Gaussian 1 and 6
+    assert halo_px(parameters, 2) == (6 + 1 + 8 + 6 + 1, 6 + 1 + 8 + 30 + 6)
+
+
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
@@ -121,6 +133,7 @@ def test_parameters_survive_json() -> None:
         ({"smoothing_px": -1}, "smoothing_px is -1"),
         ({"neck_ratio": float("nan")}, "neck_ratio is nan"),
         ({"smallest_object_px": "9"}, "smallest_object_px is '9'"),
+        ({"largest_radius_px": 0}, "largest_radius_px is 0; expected a number from 1 to 4096"),
         ({"seeds": 3}, "unknown segmenter parameters .*expected threshold, seed_distance_px"),
         ({"spacing": [0, 1]}, "positive numbers"),
         ({"spacing": [1, 1, 1]}, "has 2 spatial axes"),

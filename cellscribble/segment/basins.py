@@ -1,0 +1,190 @@
+"""One block's basins: each foreground pixel joined to the summit that steepest ascent leads to.
+
+A way uphill depends on the heights along it alone, not on who walks it. A block follows the ways of
+its own pixels as far as it sees. Those that lead out are named after the pixel by which they leave;
+`stitch` asks the neighbour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cellscribble.segment.ascent import Ints, follow, strides_of, uphill
+
+RIM_PX = 8
+"""A block sees this far into its neighbours: ways that leave it soon run together, and what runs
+together needs one name only. Any number from 1 gives the same objects."""
+
+
+@dataclass(frozen=True, slots=True)
+class Basins:
+    """The N basins of one block; positions are flat positions in the whole image.
+
+    labels : (*block) int32, 0 background, 1..N
+    summit : (N,) int64, position of the highest pixel; of a basin that leads out the pixel outside
+        of the block by which it leaves
+    height : (N,) int32, the height there
+    inside : (N,) bool, whether that is the summit and lies in the block
+    size : (N,) int64, px in the block
+    first : (N,) int64, position of the first pixel in the block
+    pairs : (E, 2) int64, basins 0..N-1 that touch inside the block, the smaller first, each once
+    neck : (E,) int32, the highest point of their border
+    edge : the block's own foreground pixels that touch other blocks
+    """
+
+    labels: npt.NDArray[np.int32]
+    summit: Ints
+    height: npt.NDArray[np.int32]
+    inside: npt.NDArray[np.bool_]
+    size: Ints
+    first: Ints
+    pairs: Ints
+    neck: npt.NDArray[np.int32]
+    edge: Edge
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """Pixels of a block that touch other blocks: position, in rising order, basin 0..N-1 and height, (P,) each."""
+
+    position: Ints
+    basin: npt.NDArray[np.int32]
+    height: npt.NDArray[np.int32]
+
+
+def find_basins(
+    height: npt.NDArray[np.int32], own: tuple[slice, ...], origin: Sequence[int], shape: Sequence[int]
+) -> Basins:
+    """Follow each pixel of a block uphill.
+
+    Parameters
+    ----------
+    height : (*window) int32, 0 outside of the mask; the block and at least one pixel more on every
+        side that is not the image's border
+    own : the block in the window
+    origin : where the window begins in the image
+    shape : of the image
+    """
+    # A frame of background, so that no step leaves the array.
+    framed = np.pad(height, 1)
+    flat = framed.ravel()
+    pixels = np.flatnonzero(flat)
+    target = uphill(flat, framed.shape, pixels)
+    # The outermost pixels of the window do not see all that is around them: there the view ends.
+    seen = tuple(
+        slice(1 + (low > 0), n + 1 - (low + n < whole))
+        for low, n, whole in zip(origin, height.shape, shape, strict=True)
+    )
+    target = np.where(_region(framed.shape, seen)[pixels], target, pixels)
+    end = follow(flat.size, pixels, target)
+
+    block = tuple(slice(s.start + 1, s.stop + 1) for s in own)
+    in_block = _region(framed.shape, block)
+    mine = in_block[pixels]
+    pixels, target, end = pixels[mine], target[mine], end[mine]
+    ends, basin = _number(flat.size, end)
+    inside = in_block[ends]
+    summit = np.where(inside, ends, _highest_exits(flat, target, basin, in_block, len(ends)))
+    first = np.zeros_like(ends)
+    first[basin[::-1]] = pixels[::-1]
+    numbers = np.zeros(framed.shape, np.int32)
+    numbers.ravel()[pixels] = basin + 1
+    pairs, neck = _borders(numbers, flat, len(ends))
+    at_edge = np.flatnonzero(_touches_others(numbers, block, origin, shape))
+
+    def position(pixel: Ints) -> Ints:
+        place = np.unravel_index(pixel, framed.shape)
+        moved = tuple(p + (o - 1) for p, o in zip(place, origin, strict=True))
+        return np.asarray(np.ravel_multi_index(moved, tuple(shape)), np.int64)
+
+    return Basins(
+        labels=np.ascontiguousarray(numbers[block]),
+        summit=position(summit),
+        height=flat[summit],
+        inside=inside,
+        size=np.bincount(basin, minlength=len(ends)),
+        first=position(first),
+        pairs=pairs,
+        neck=neck,
+        edge=Edge(position(at_edge), numbers.ravel()[at_edge] - 1, flat[at_edge]),
+    )
+
+
+def _region(shape: Sequence[int], slices: tuple[slice, ...]) -> npt.NDArray[np.bool_]:
+    """Whether each flat position lies in the slices."""
+    region = np.zeros(shape, bool)
+    region[slices] = True
+    return region.ravel()
+
+
+def _number(size: int, end: Ints) -> tuple[Ints, npt.NDArray[np.int32]]:
+    """The different ends in order, and for each pixel which of them is its own."""
+    number = np.zeros(size, np.int32)
+    number[end] = 1
+    ends = np.flatnonzero(number)
+    number[ends] = np.arange(len(ends), dtype=np.int32)
+    return ends, number[end]
+
+
+def _highest_exits(
+    flat: npt.NDArray[np.int32], target: Ints, basin: npt.NDArray[np.int32], in_block: npt.NDArray[np.bool_], n: int
+) -> Ints:
+    """For each basin the highest pixel outside by which it leaves the block, of equal ones the first; 0 if none.
+
+    The highest, because from there on the way leads up: if the neighbour's basin at that pixel
+    leads out again, then by a pixel that is higher still. So asking on and on ends at the summit.
+    """
+    leaves = np.flatnonzero(~in_block[target])
+    exits, basin = target[leaves], basin[leaves]
+    order = np.lexsort((exits, -flat[exits], basin))[::-1]
+    highest = np.zeros(n, np.int64)
+    highest[basin[order]] = exits[order]
+    return highest
+
+
+def _touches_others(
+    numbers: npt.NDArray[np.int32], block: tuple[slice, ...], origin: Sequence[int], shape: Sequence[int]
+) -> npt.NDArray[np.bool_]:
+    """Flat, of the framed window: the block's foreground pixels on a face that is not the image's."""
+    touches = np.zeros(numbers.shape, bool)
+    part, foreground = touches[block], numbers[block] > 0
+    for axis, (s, low, whole) in enumerate(zip(block, origin, shape, strict=True)):
+        to, of = np.moveaxis(part, axis, 0), np.moveaxis(foreground, axis, 0)
+        if low + s.start - 1 > 0:
+            to[0] = of[0]
+        if low + s.stop - 1 < whole:
+            to[-1] = of[-1]
+    return touches.ravel()
+
+
+def _borders(
+    numbers: npt.NDArray[np.int32], height: npt.NDArray[np.int32], n: int
+) -> tuple[Ints, npt.NDArray[np.int32]]:
+    """Pairs of basins 0..n-1 that share a face of a pixel, each once, with their highest border point.
+
+    Both arrays have a frame of 0: what wraps around along the flat array meets it.
+    """
+    flat, pairs, necks = numbers.ravel(), [], []
+    for stride in strides_of(numbers.shape):
+        one = np.flatnonzero(flat[:-stride] != flat[stride:])
+        one = one[(flat[one] > 0) & (flat[one + stride] > 0)]
+        pairs.append(np.stack([flat[one], flat[one + stride]], axis=1) - 1)
+        necks.append(np.minimum(height[one], height[one + stride]))
+    return highest_necks(np.concatenate(pairs), np.concatenate(necks), n)
+
+
+def highest_necks(
+    pairs: npt.NDArray[np.integer], neck: npt.NDArray[np.int32], n: int
+) -> tuple[Ints, npt.NDArray[np.int32]]:
+    """Each pair of the numbers 0..n-1 once, the smaller first, with the highest of its necks."""
+    low, high = np.sort(pairs.astype(np.int64), axis=1).T
+    key = low * n + high
+    order = np.lexsort((-neck, key))
+    key, low, high, neck = key[order], low[order], high[order], neck[order]
+    new = np.ones(len(key), bool)
+    new[1:] = key[1:] != key[:-1]
+    return np.stack([low[new], high[new]], axis=1), neck[new]

@@ -1,0 +1,168 @@
+"""How deep each foreground pixel lies: the distance to the background, capped so that it is local.
+
+A height depends on pixels within `reach_px` and on nothing else, down to the last bit: distances are
+found by shifts and minima, the Gaussian by sums in one order, and the result is a whole number. So
+any window of the image with that much context gives the heights of the whole image.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+LEVELS_A_PX = 64
+"""Height levels per pixel of distance: finer differences are noise of the sampling grid."""
+
+TRUNCATE = 3.0
+"""The Gaussian ends at this many standard deviations."""
+
+CACHED = 1 << 17
+"""Pixels worked on at once: a slab and its scratch stay in the processor's cache."""
+
+
+def reach_px(smoothing_px: float, largest_radius_px: float, spacing: Sequence[float]) -> tuple[int, ...]:
+    """How far from a pixel its height may depend on the mask, in pixels of each axis."""
+    return tuple(math.ceil(largest_radius_px / s) + len(_gaussian(smoothing_px / s)) - 1 for s in spacing)
+
+
+def height_map(
+    mask: npt.NDArray[np.bool_], smoothing_px: float, largest_radius_px: float, spacing: Sequence[float]
+) -> npt.NDArray[np.int32]:
+    """Capped distance of each foreground pixel to the background, smoothed; 0 outside.
+
+    Parameters
+    ----------
+    mask : (*spatial) bool
+    smoothing_px : standard deviation of the Gaussian, in units of `spacing`
+    largest_radius_px : larger distances count as this one, in units of `spacing`
+    spacing : relative size of a pixel on each axis; (1, 1) for square ones
+
+    Returns
+    -------
+    (*spatial) int32 : in steps of 1/64 px; at least 1 in the mask
+    """
+    if not mask.any():
+        return np.zeros(mask.shape, np.int32)
+    height = np.sqrt(squared_distance(mask, largest_radius_px, spacing), dtype=np.float32)
+    for axis, s in enumerate(spacing):
+        height = _smooth(height, axis, _gaussian(smoothing_px / s))
+    levels = np.empty(mask.shape, np.int32)
+    for slab in _slabs(mask.shape, mask.ndim - 1):
+        part = height[slab]
+        part *= LEVELS_A_PX
+        np.rint(part, out=part)
+        np.maximum(part, 1, out=part)
+        np.multiply(part, mask[slab], out=levels[slab], casting="unsafe")
+    return levels
+
+
+def top_level(largest_radius_px: float) -> int:
+    """The height of a pixel whose surroundings are all at the cap."""
+    return max(1, int(np.rint(np.float32(largest_radius_px) * LEVELS_A_PX)))
+
+
+def squared_distance(
+    mask: npt.NDArray[np.bool_], largest_radius_px: float, spacing: Sequence[float]
+) -> npt.NDArray[Any]:
+    """Squared distance to the nearest background pixel, at most ``largest_radius_px ** 2``.
+
+    What lies outside of the array is not background. (*spatial) int16, int32 or float32.
+
+    Source: P. F. Felzenszwalb and D. P. Huttenlocher, "Distance transforms of sampled functions",
+    Theory of Computing 8, 2012: one axis after the other. Their lower envelope needs the whole line;
+    with a cap, trying each shift up to the deepest pixel is local, and faster in numpy.
+    """
+    cap = largest_radius_px**2
+    whole = all(float(x).is_integer() for x in (cap, *spacing)) and cap < 2**30
+    dtype = (np.int16 if cap < 2**14 else np.int32) if whole else np.float32
+    squared = _along_first_axis(mask, largest_radius_px, spacing[0], np.dtype(dtype))
+    for axis in range(1, mask.ndim):
+        lowered = squared.copy()
+        for slab in _slabs(mask.shape, axis):
+            _lower(squared[slab], lowered[slab], axis, spacing[axis])
+        squared = lowered
+    return squared
+
+
+def _along_first_axis(
+    mask: npt.NDArray[np.bool_], largest_radius_px: float, spacing: float, dtype: np.dtype[Any]
+) -> npt.NDArray[Any]:
+    reach = math.ceil(largest_radius_px / spacing)
+    squared = np.empty(mask.shape, dtype)
+    for slab in _slabs(mask.shape, 0):
+        steps = np.multiply(mask[slab], reach, dtype=np.int16 if reach < 2**13 else np.int32)
+        moved, covered = np.empty_like(steps), 0
+        while covered < min(reach, len(steps)):
+            # Steps 1, 2, 4 ... each way reach every distance up to their sum.
+            step = covered + 1
+            for to, of in ((slice(step, None), slice(None, -step)), (slice(None, -step), slice(step, None))):
+                np.minimum(steps[to], np.add(steps[of], step, out=moved[of]), out=steps[to])
+            covered += step
+        # Each count of steps once, not each pixel.
+        table = np.minimum((np.arange(reach + 1) * spacing) ** 2, largest_radius_px**2).astype(dtype)
+        squared[slab] = table[steps]
+    return squared
+
+
+def _lower(squared: npt.NDArray[Any], lowered: npt.NDArray[Any], axis: int, spacing: float) -> None:
+    """Lower to the least of ``squared`` at each shift along the axis plus the shift squared, in place."""
+    source, target = np.moveaxis(squared, axis, 0), np.moveaxis(lowered, axis, 0)
+    scratch = np.empty_like(lowered)
+    scratch = np.moveaxis(scratch, axis, 0)
+    for shift in range(1, len(source)):
+        rise = (shift * spacing) ** 2
+        # A longer shift rises above all that is left.
+        if rise >= target.max():
+            return
+        rise = lowered.dtype.type(rise)
+        moved = np.add(source[shift:], rise, out=scratch[shift:])
+        np.minimum(target[:-shift], moved, out=target[:-shift])
+        moved = np.add(source[:-shift], rise, out=scratch[:-shift])
+        np.minimum(target[shift:], moved, out=target[shift:])
+
+
+def _gaussian(sigma: float) -> npt.NDArray[np.float32]:
+    """The Gaussian's weights at 0, 1, .. up to `TRUNCATE` deviations; both sides sum to 1."""
+    radius = int(TRUNCATE * sigma + 0.5)
+    if radius < 1:
+        return np.ones(1, np.float32)
+    weights = np.exp(-0.5 * (np.arange(radius + 1) / sigma) ** 2)
+    return np.asarray(weights / (2 * weights.sum() - weights[0]), np.float32)
+
+
+def _smooth(height: npt.NDArray[np.float32], axis: int, weights: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    # Not scipy's filter: it takes one line at a time, this whole slabs.
+    radius = len(weights) - 1
+    if not radius:
+        return height
+    out = np.empty_like(height)
+    for slab in _slabs(height.shape, axis):
+        room = [(radius if k == axis else 0,) * 2 for k in range(height.ndim)]
+        lines = np.moveaxis(np.pad(height[slab], room, mode="symmetric"), axis, 0)
+        n = height.shape[axis]
+        target = np.moveaxis(out[slab], axis, 0)
+        np.multiply(lines[radius : radius + n], weights[0], out=target)
+        pair = np.empty_like(lines[:n])
+        for k in range(1, radius + 1):
+            np.add(lines[radius - k : radius - k + n], lines[radius + k : radius + k + n], out=pair)
+            pair *= weights[k]
+            target += pair
+    return out
+
+
+def _slabs(shape: Sequence[int], axis: int) -> Iterator[tuple[slice, ...]]:
+    """Pieces of about `CACHED` pixels that are whole along `axis`."""
+    others = [k for k in range(len(shape)) if k != axis]
+    if not others:
+        yield (slice(None),)
+        return
+    across = max(others, key=lambda k: shape[k])
+    n_slabs = min(shape[across], math.ceil(math.prod(shape) / CACHED))
+    edges = [round(i * shape[across] / max(n_slabs, 1)) for i in range(n_slabs + 1)]
+    for low, high in itertools.pairwise(edges):
+        yield tuple(slice(low, high) if k == across else slice(None) for k in range(len(shape)))
