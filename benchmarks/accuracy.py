@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 
-os.environ.setdefault("GOMP_SPINCOUNT", "100000")  # as `cellscribble train` sets it
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as `cellscribble train` sets it
 
 import argparse
 import csv

@@ -73,11 +73,12 @@ def command(images: Path, scribbles: Path, out: Path | None, as_json: bool, resu
 def spin_briefly() -> None:
     """Let threads that wait for each other spin for a moment, then sleep; call before torch is imported.
 
-    Where other programs use the same cores, threads that spin on (the default) wait for one that was
-    put aside; threads that sleep at once are slow to wake on an idle machine. Median of a training step
-    on two cores shared with two busy programs: 324 ms by default, 313 asleep, 234 so; alone 91, 108, 73.
+    Where another program uses the same cores, threads that spin on (the default) wait for one that was
+    put aside, at every operation; threads that sleep at once are slow to wake on an idle machine. Median
+    of a training step on two cores, alone: 62 ms by default, 75 so, 105 asleep. Beside one busy program:
+    2300 ms by default, 200 so, 140 asleep. Beside a second training: 5400 by default, 280 asleep.
     """
-    os.environ.setdefault("GOMP_SPINCOUNT", "100000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 
 class BarReporter:

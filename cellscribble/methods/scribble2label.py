@@ -13,7 +13,8 @@ pixels with max(y, 1 - y) > tau, against the one-hot of y.
 
 Where we differ, and why:
 - A time budget has room for few ensembling steps. Then each counts for more, so that the average
-  spans the same part of the run as published (1 / alpha = 5 steps of 5 epochs in 200).
+  spans the same part of the run as published (1 / alpha = 5 steps of 5 epochs in 200); and where even
+  those take too long for all images, the second stage has fewer images (`train.plan`).
 - K classes: the condition is max_k y_k > tau. Two and three dimensions alike.
 - Strokes do not say where a cell ends, so f is fat: at p = 0.5 the contour lies outside the cell.
   Pseudo-labels of it would teach the fat shape. What is averaged is therefore the prediction with
