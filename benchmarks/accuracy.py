@@ -20,7 +20,7 @@ import csv
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -171,6 +171,16 @@ def rows_of(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
                         yield {**row, **score(network, folder / "val")}
 
 
+def append_row(path: Path, columns: Sequence[str], row: dict[str, Any]) -> None:
+    """Append to a CSV; a new one gets its header."""
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore", restval="")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
 def _number(text: str) -> Any:
     for kind in (int, float):
         try:
@@ -198,12 +208,7 @@ def main() -> None:
         cells = [row.get(c, "") for c in COLUMNS]
         print("  ".join(f"{c:10.4f}" if isinstance(c, float) else f"{c!s:>10.21}" for c in cells), flush=True)
         if arguments.out:
-            new = not arguments.out.exists()
-            with arguments.out.open("a", newline="") as file:
-                writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", restval="")
-                if new:
-                    writer.writeheader()
-                writer.writerow(row)
+            append_row(arguments.out, COLUMNS, row)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ stroked sections are the training images, the sections between them are scored.
 from __future__ import annotations
 
 import argparse
-import csv
 import shutil
 import tempfile
 import time
@@ -21,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import tifffile
-from accuracy import Quiet  # sets the threads' waiting before torch is imported
+from accuracy import Quiet, append_row  # sets the threads' waiting before torch is imported
 
 from cellscribble.bundle import open_model
 from cellscribble.config import load_config
@@ -104,12 +103,7 @@ def main() -> None:
                 cells = [row[c] for c in COLUMNS]
                 print("  ".join(f"{c:12.4f}" if isinstance(c, float) else f"{c!s:>12}" for c in cells), flush=True)
                 if arguments.out:
-                    new = not arguments.out.exists()
-                    with arguments.out.open("a", newline="") as file:
-                        writer = csv.DictWriter(file, COLUMNS)
-                        if new:
-                            writer.writeheader()
-                        writer.writerow(row)
+                    append_row(arguments.out, COLUMNS, row)
 
 
 if __name__ == "__main__":

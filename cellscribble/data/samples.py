@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -96,3 +97,15 @@ def find_strokes(scribbles: npt.NDArray[np.int16], n_classes: int) -> list[Strok
         bounds = np.searchsorted(ids[order], np.arange(2, n + 1))
         strokes += [Stroke(label, pixels) for pixels in np.split(flat[order], bounds)]
     return strokes
+
+
+def first_that_fit(order: Iterable[int], n_pixels: Sequence[int], most: float) -> list[int]:
+    """Of images in this order, by number, those that fit into `most` pixels together; at least one."""
+    chosen: list[int] = []
+    n_chosen = 0
+    for i in order:
+        if chosen and n_chosen + n_pixels[i] > most:
+            continue
+        chosen.append(i)
+        n_chosen += n_pixels[i]
+    return chosen

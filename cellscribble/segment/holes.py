@@ -7,7 +7,9 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
+
+from cellscribble.segment.ascent import strides_of
+from cellscribble.segment.joining import components
 
 
 def fill_small_holes(mask: npt.NDArray[np.bool_], largest_hole_px: int) -> npt.NDArray[np.bool_]:
@@ -54,7 +56,7 @@ def _small_areas(
     largest_px: int,
 ) -> npt.NDArray[np.int64]:
     """Those of the tight `pixels`, flat positions, that make up closed areas of at most `largest_px`."""
-    strides = np.array([int(np.prod(shape[axis + 1 :])) for axis in range(len(shape))])
+    strides = strides_of(shape)
     is_open = np.zeros(len(pixels), bool)
     one, two = [], []
     # Objects are joined across faces, so background is joined across corners too.
@@ -65,10 +67,9 @@ def _small_areas(
         if step > (0,) * len(shape):
             one.append(np.flatnonzero(joined))
             two.append(np.searchsorted(pixels, beside[joined]))
-    pair = (np.concatenate(one), np.concatenate(two))
-    graph = sparse.coo_array((np.ones(len(pair[0]), np.int8), pair), shape=(len(pixels),) * 2)
-    n, area = sparse.csgraph.connected_components(graph, directed=False)
-    small = np.bincount(area, minlength=n) <= largest_px
+    area = components(np.stack([np.concatenate(one), np.concatenate(two)], axis=1), len(pixels))
+    size = np.bincount(area)
+    n, small = len(size), size <= largest_px
     small[area[is_open]] = False
     for place in np.unravel_index(pixels, shape):
         low, high = np.full(n, max(shape)), np.zeros(n, np.int64)

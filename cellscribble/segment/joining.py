@@ -7,6 +7,7 @@ are at the start never joins later, and may be dropped at once. What is left fal
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -58,13 +59,16 @@ def can_join(
     one, two = pairs.T
     wide = _is_wide(neck, np.minimum(height[one], height[two]), rule.neck_ratio)
     place = rule.place(summit)
-    near = ((place[one] - place[two]) ** 2).sum(axis=1) < rule.seed_distance_px**2
-    return wide, near
+    return wide, _are_near(place[one], place[two], rule.seed_distance_px)
 
 
-def _is_wide(neck: npt.NDArray[np.int32], lower: npt.NDArray[np.int32], neck_ratio: float) -> npt.NDArray[np.bool_]:
+def _is_wide(neck: Any, lower: Any, neck_ratio: float) -> Any:
     # A border as high as the lower summit is no border: both lie on one plateau.
-    return np.asarray((neck > neck_ratio * lower) | (neck >= lower))
+    return (neck > neck_ratio * lower) | (neck >= lower)
+
+
+def _are_near(one: npt.NDArray[np.float64], two: npt.NDArray[np.float64], seed_distance_px: float) -> Any:
+    return ((one - two) ** 2).sum(axis=-1) < seed_distance_px**2
 
 
 def join(
@@ -109,8 +113,8 @@ def join(
             continue
         a, b = top[i], top[j]
         lower = min(level[a], level[b])
-        wide = at > rule.neck_ratio * lower or at >= lower
-        if wide or (close and ((place[a] - place[b]) ** 2).sum() < rule.seed_distance_px**2):
+        wide = _is_wide(at, lower, rule.neck_ratio)
+        if wide or (close and _are_near(place[a], place[b], rule.seed_distance_px)):
             parent[j] = i
             top[i] = a if (-level[a], position[a]) < (-level[b], position[b]) else b
     return np.array([root(i) for i in range(len(parent))], np.int64)

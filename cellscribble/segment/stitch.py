@@ -46,7 +46,8 @@ class Stitch:
 
     Parameters
     ----------
-    shape, block_px : of the image and of a block; blocks are named by their place in the grid
+    block_px : size of a block; blocks are named by their place in the grid
+    rule, keep : as for `close_objects`
     """
 
     def __init__(self, block_px: Sequence[int], rule: JoinRule, keep: Keep) -> None:

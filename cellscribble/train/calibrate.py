@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cellscribble.core.labels import UNLABELLED
-from cellscribble.data.samples import Sample
+from cellscribble.data.samples import Sample, first_that_fit
 from cellscribble.methods.base import Predict
 from cellscribble.segment.edge_level import find_edge_level, shift_to_edge
 from cellscribble.segment.fit import fit_instance_parameters
@@ -58,12 +58,4 @@ def all_strokes(sample: Sample) -> npt.NDArray[np.int16]:
 def _choose(samples: Sequence[Sample], rng: np.random.Generator, max_pixels: int) -> list[Sample]:
     """Images with strokes first, in random order, up to `max_pixels`; at least one."""
     order = sorted(rng.permutation(len(samples)), key=lambda i: not (all_strokes(samples[i]) >= 0).any())
-    chosen: list[Sample] = []
-    n_pixels = 0
-    for index in order:
-        size = samples[index].scribbles.size
-        if chosen and n_pixels + size > max_pixels:
-            continue
-        chosen.append(samples[index])
-        n_pixels += size
-    return chosen
+    return [samples[i] for i in first_that_fit(order, [s.scribbles.size for s in samples], max_pixels)]

@@ -22,7 +22,6 @@ from torch import Tensor
 
 from cellscribble.config import TrainConfig
 from cellscribble.core.errors import TrainingError
-from cellscribble.core.labels import UNLABELLED
 from cellscribble.data.batch import Batch, collate
 from cellscribble.data.patches import PatchSource
 from cellscribble.data.samples import Sample
@@ -160,8 +159,7 @@ class Fit:
         self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
 
     def _ensembled(self) -> list[int]:
-        n_pixels = [s.scribbles.size for s in self.samples]
-        return self.schedule.ensembled(n_pixels, [bool((s.scribbles != UNLABELLED).any()) for s in self.samples])
+        return self.schedule.ensembled([s.scribbles.size for s in self.samples], self.source.stroked)
 
     def _score(self) -> dict[str, float | str]:
         last_stage = not (self.method.two_stages and self.schedule.warming_up(self.epoch))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from cellscribble.config import EPOCHS_OF_A_BUDGET, TrainConfig
+from cellscribble.data.samples import first_that_fit
 
 GOLDEN_RATIO = 0.618033988749895
 PAPER_WARMUP_EPOCHS = 100
@@ -60,15 +61,7 @@ class Schedule:
         which images that are alike stand together.
         """
         order = sorted(range(len(n_pixels)), key=lambda i: (not stroked[i], i * GOLDEN_RATIO % 1))
-        allowed = self.refresh_part * sum(n_pixels)
-        chosen: list[int] = []
-        n_chosen = 0
-        for i in order:
-            if chosen and n_chosen + n_pixels[i] > allowed:
-                continue
-            chosen.append(i)
-            n_chosen += n_pixels[i]
-        return sorted(chosen)
+        return sorted(first_that_fit(order, n_pixels, self.refresh_part * sum(n_pixels)))
 
     @property
     def refresh_share(self) -> float:
