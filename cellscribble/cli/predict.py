@@ -9,9 +9,11 @@ import click
 
 from cellscribble.bundle import open_model
 from cellscribble.cli.output import Bar, emit, progress_bar, say, shorten, warn
-from cellscribble.infer.batch import PredictOptions, predict_files
+from cellscribble.engine.batch import predict_files
+from cellscribble.engine.options import PredictOptions
 from cellscribble.infer.find_model import find_model
 from cellscribble.infer.fit import format_um
+from cellscribble.io.ome_zarr import VERSIONS
 
 EPILOG = """\b
 Examples:
@@ -61,11 +63,29 @@ def _parse_block(ctx: click.Context, param: click.Parameter, value: str | None) 
 @click.option("--level", type=click.IntRange(0), default=0, metavar="N", help="Pyramid level, 0 is the finest.")
 @click.option("--rescale", is_flag=True, help="Resample the image to the model's pixel size.")
 @click.option("--ignore-pixel-size", is_flag=True, help="Go on although pixel sizes differ.")
+@click.option(
+    "--no-skip-empty",
+    "skip_empty",
+    is_flag=True,
+    flag_value=False,
+    default=True,
+    help="Zarr: put empty blocks through the network too.",
+)
+@click.option(
+    "--on-error",
+    type=click.Choice(["fail", "skip"]),
+    default="fail",
+    show_default=True,
+    help="Zarr: what a block that cannot be read does.",
+)
+@click.option(
+    "--ome-zarr", type=click.Choice(VERSIONS), default="0.4", show_default=True, help="Version that is written."
+)
 @click.option("--threshold", type=float, metavar="P", help="Decide at this probability, not at the model's.")
 def command(inputs: tuple[Path, ...], model: str | None, out: Path | None, as_json: bool, **settings: Any) -> None:
     """Segment images, folders of images, or OME-Zarr stores.
 
-    Writes NAME_labels.tif (NAME_labels.zarr for a Zarr) that Fiji, CellProfiler and napari open,
+    Writes NAME_labels.tif (NAME_labels.zarr for a Zarr or a huge image) that Fiji, CellProfiler and napari open,
     and NAME_labels.json that says how it was made.
     """
     path = find_model(model)
@@ -90,7 +110,8 @@ class _Reporter:
     def __call__(self, event: str, /, **fields: Any) -> None:
         if event == "progress":
             done = fields["index"] + fields["done"] / fields["total"]
-            self._bar.update(done, self._n_images, shorten(fields["name"]))
+            words = f": {fields['words']}" if fields["words"] else ""
+            self._bar.update(done, self._n_images, shorten(fields["name"]) + words)
             return
         if self._as_json:
             emit(event, **fields)

@@ -18,6 +18,7 @@ of spatial axes.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,92 @@ import numpy.typing as npt
 from cellscribble.core.errors import InputError
 
 Slices = tuple[slice, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BlockGrid:
+    """The blocks of an image by number, in raster order; nothing is kept for a block.
+
+    shape : of the image, px
+    block_px : size of a block, px; the last of an axis may be smaller
+
+    Raises
+    ------
+    InputError
+        If the two differ in length or hold a number below 1.
+    """
+
+    shape: tuple[int, ...]
+    block_px: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.shape) != len(self.block_px) or min(*self.shape, *self.block_px) < 1:
+            raise InputError(
+                f"blocks of {self.block_px} px in an image of {self.shape} px: expected one number >= 1 for each axis"
+            )
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Blocks along each axis."""
+        return tuple(-(-n // b) for n, b in zip(self.shape, self.block_px, strict=True))
+
+    def __len__(self) -> int:
+        return math.prod(self.counts)
+
+    def place(self, k: int) -> tuple[int, ...]:
+        """Where block `k` stands along each axis. Raises IndexError if there is no such block."""
+        if not 0 <= k < len(self):
+            raise IndexError(f"block {k}; there are {len(self)}")
+        place = []
+        for count in reversed(self.counts):
+            k, at = divmod(k, count)
+            place.append(at)
+        return tuple(reversed(place))
+
+    def number(self, place: Sequence[int]) -> int:
+        """The block at `place`: the inverse of `place`."""
+        k = 0
+        for at, count in zip(place, self.counts, strict=True):
+            k = k * count + at
+        return k
+
+    def box(self, k: int) -> Slices:
+        """Block `k` in the image. Raises IndexError if there is no such block."""
+        return tuple(
+            slice(at * b, min((at + 1) * b, n))
+            for at, b, n in zip(self.place(k), self.block_px, self.shape, strict=True)
+        )
+
+    def window(self, k: int, halo_px: Sequence[int]) -> Slices:
+        """Block `k` and `halo_px` on every side, clipped at the image."""
+        return tuple(
+            slice(max(s.start - halo, 0), min(s.stop + halo, n))
+            for s, halo, n in zip(self.box(k), halo_px, self.shape, strict=True)
+        )
+
+    def meeting(self, window: Slices) -> Slices:
+        """The places of all blocks that share a pixel with a window of the image (not empty)."""
+        return tuple(
+            slice(max(s.start, 0) // b, -(-min(s.stop, n) // b))
+            for s, b, n in zip(window, self.block_px, self.shape, strict=True)
+        )
+
+    def numbers(self, places: Slices) -> list[int]:
+        """The blocks at these places, as `meeting` gives them, in raster order."""
+        ranges = [range(*s.indices(count)) for s, count in zip(places, self.counts, strict=True)]
+        return [self.number(place) for place in itertools.product(*ranges)]
+
+    def coarser(self, factor: int) -> BlockGrid:
+        """The grid in which `factor` blocks along each axis are one."""
+        return BlockGrid(self.shape, tuple(b * factor for b in self.block_px))
+
+
+def levels(grid: BlockGrid, factor: int) -> list[BlockGrid]:
+    """The grid and, each `factor` (>= 2) coarser than the one before, those up to one single block."""
+    grids = [grid]
+    while len(grids[-1]) > 1:
+        grids.append(grids[-1].coarser(factor))
+    return grids
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +139,7 @@ def padded_shape(shape: Sequence[int], multiple: Sequence[int]) -> tuple[int, ..
 def plan_blocks(
     shape: Sequence[int], block_px: Sequence[int], halo_px: Sequence[int], multiple: Sequence[int]
 ) -> Iterator[Block]:
-    """Yield the blocks that cover `shape`, each pixel written exactly once.
+    """The blocks that cover `shape`, each pixel written exactly once.
 
     Parameters
     ----------
@@ -68,19 +155,19 @@ def plan_blocks(
     """
     if min(block_px) < 1 or min(halo_px) < 0:
         raise InputError(f"block {tuple(block_px)} and halo {tuple(halo_px)} px: must be >= 1 and >= 0")
-    per_axis = []
-    whole = padded_shape(shape, multiple)
-    blocks, halos = padded_shape(block_px, multiple), padded_shape(halo_px, multiple)
-    for n, n_padded, block, halo in zip(shape, whole, blocks, halos, strict=True):
-        axis = []
-        for start in range(0, n, block):
-            stop = min(start + block, n)
-            read = slice(max(0, start - halo), min(n_padded, start + block + halo))
-            axis.append((read, slice(start - read.start, stop - read.start), slice(start, stop)))
-        per_axis.append(axis)
-    for parts in itertools.product(*per_axis):
-        reads, keeps, writes = zip(*parts, strict=True)
-        yield Block(tuple(reads), tuple(keeps), tuple(writes))
+    grid = BlockGrid(tuple(shape), padded_shape(block_px, multiple))
+    return (padded_block(grid, k, halo_px, multiple) for k in range(len(grid)))
+
+
+def padded_block(grid: BlockGrid, k: int, halo_px: Sequence[int], multiple: Sequence[int]) -> Block:
+    """Block `k` of a grid whose block size is a multiple of the network's stride; see `plan_blocks`."""
+    box, whole, halos = grid.box(k), padded_shape(grid.shape, multiple), padded_shape(halo_px, multiple)
+    read = tuple(
+        slice(max(0, s.start - halo), min(n, s.start + block + halo))
+        for s, halo, n, block in zip(box, halos, whole, grid.block_px, strict=True)
+    )
+    keep = tuple(slice(s.start - r.start, s.stop - r.start) for s, r in zip(box, read, strict=True))
+    return Block(read, keep, box)
 
 
 def read_padded(data: Any, read: Slices) -> npt.NDArray[Any]:

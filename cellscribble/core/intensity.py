@@ -20,6 +20,10 @@ KINDS = ("percentile", "range")
 MAX_SAMPLED_VALUES = 1 << 24
 """Pixels a channel that are read to fit; beyond, evenly spaced slabs stand for the image."""
 
+N_SLABS = 16
+
+Unreadable = tuple[type[Exception], ...]
+
 
 @dataclass(frozen=True, slots=True)
 class IntensityRule:
@@ -64,15 +68,17 @@ class Intensity:
         return np.clip(out, -1.0, 4.0, out=out)
 
 
-def fit_intensity(image: ImageVolume, rule: IntensityRule) -> Intensity:
+def fit_intensity(image: ImageVolume, rule: IntensityRule, without: Unreadable = ()) -> Intensity:
     """Fit `rule` to one whole image.
+
+    without : parts of the image that raise one of these when they are read are left out
 
     Raises
     ------
     InputError
         If the image holds NaN or infinite values, or every channel is constant.
     """
-    sample = _sample(image)
+    sample = _sample(image, without)
     if sample.dtype.kind == "f" and not np.isfinite(sample).all():
         n_bad = int(np.size(sample) - np.isfinite(sample).sum())
         raise InputError(
@@ -112,13 +118,20 @@ def _dtype_maximum(sample: npt.NDArray[Any]) -> float:
     return 1.0 if float(sample.max()) <= 1.0 else float(sample.max())
 
 
-def _sample(image: ImageVolume) -> npt.NDArray[Any]:
-    n_pixels = int(np.prod(image.spatial_shape))
-    if n_pixels <= MAX_SAMPLED_VALUES:
+def _sample(image: ImageVolume, without: Unreadable) -> npt.NDArray[Any]:
+    n_pixels, length = image.n_pixels, image.spatial_shape[0]
+    if n_pixels <= MAX_SAMPLED_VALUES and not without:
         return np.asarray(image.data)
     # Whole slabs along the first spatial axis: they are contiguous in every file layout we read.
-    length = image.spatial_shape[0]
-    n_slabs = 16
-    thickness = max(1, MAX_SAMPLED_VALUES * length // n_pixels // n_slabs)
-    starts = np.unique(np.linspace(0, length - thickness, n_slabs).astype(int))
-    return np.concatenate([np.asarray(image.data[:, s : s + thickness]) for s in starts], axis=1)
+    thickness = max(1, min(MAX_SAMPLED_VALUES, n_pixels) * length // n_pixels // N_SLABS)
+    starts = np.unique(np.linspace(0, length - thickness, N_SLABS).astype(int))
+    slabs: list[npt.NDArray[Any]] = []
+    error: Exception | None = None
+    for start in starts:
+        try:
+            slabs.append(np.asarray(image.data[:, start : start + thickness]))
+        except without as damage:
+            error = damage
+    if not slabs and error is not None:
+        raise error
+    return np.concatenate(slabs, axis=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -75,6 +76,11 @@ class ImageVolume:
     def spatial_shape(self) -> tuple[int, ...]:
         """(Y, X) or (Z, Y, X), in pixels."""
         return tuple(int(n) for n in self.data.shape[1:])
+
+    @property
+    def n_pixels(self) -> int:
+        """Pixels (voxels) of one channel."""
+        return math.prod(self.spatial_shape)
 
     def with_data(self, data: Any) -> ImageVolume:
         """The same image with other pixel values."""

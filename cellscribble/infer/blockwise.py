@@ -25,6 +25,9 @@ DEFAULT_BLOCK_PX = {2: (1024, 1024), 3: (64, 192, 192)}
 MAX_BYTES_IN_MEMORY = 1 << 31
 """Probability beyond this lies in a temporary file that vanishes with the array."""
 
+READ_ERRORS = (OSError, RuntimeError, ValueError)
+"""What codecs of lazy files raise when they meet damage, long after opening."""
+
 Progress = Callable[[int, int], None]
 """Called with (blocks done, blocks in all)."""
 
@@ -59,13 +62,13 @@ def predict_probability(
     """
     meta = model.metadata
     shape = image.spatial_shape
-    block = _block(shape, block_px, meta.stride_multiple)
-    with _reading(image):
+    block = block_size(shape, block_px, meta.stride_multiple)
+    with reading(image):
         intensity = fit_intensity(image, meta.intensity)
     blocks = list(plan_blocks(shape, block, meta.halo_px, meta.stride_multiple))
     out = allocate((len(meta.classes), *shape))
     for n_done, piece in enumerate(blocks, start=1):
-        with _reading(image):
+        with reading(image):
             pixels = read_padded(image.data, piece.read)
         result = runner(intensity.apply(pixels))
         out[(slice(None), *piece.write)] = result[(slice(None), *piece.keep)]
@@ -75,13 +78,13 @@ def predict_probability(
 
 
 @contextmanager
-def _reading(image: ImageVolume) -> Iterator[None]:
-    # Codecs of lazy files raise these three kinds when they meet damage, long after opening.
+def reading(image: ImageVolume) -> Iterator[None]:
+    """Turn what codecs say of damage in `image`, when it is read, into a FileFormatError that names it."""
     try:
         yield
     except CellScribbleError:
         raise
-    except (OSError, RuntimeError, ValueError) as error:
+    except READ_ERRORS as error:
         if isinstance(image.data, np.ndarray):
             raise
         raise FileFormatError(f"image {image.name!r} cannot be read to its end ({error}); copy it again") from error
@@ -113,7 +116,14 @@ def allocate(shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
         return np.memmap(file, np.float32, "w+", shape=shape)
 
 
-def _block(shape: tuple[int, ...], block_px: Sequence[int] | None, multiple: Sequence[int]) -> tuple[int, ...]:
+def block_size(shape: tuple[int, ...], block_px: Sequence[int] | None, multiple: Sequence[int]) -> tuple[int, ...]:
+    """The size of a block: what was asked for or the default, at most the image.
+
+    Raises
+    ------
+    InputError
+        If it is impossible.
+    """
     block = DEFAULT_BLOCK_PX[len(shape)] if block_px is None else tuple(block_px)
     if len(block) == 1:
         block = block * len(shape)

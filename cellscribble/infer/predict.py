@@ -97,7 +97,7 @@ def predict(
     """
     meta = model.metadata
     fit = check_fit(image, meta, rescale=rescale, ignore_pixel_size=ignore_pixel_size)
-    name, parameters = _segmenter(model, as_classes=as_classes, threshold=threshold)
+    name, parameters = segmenter_of(model, as_classes=as_classes, threshold=threshold)
     segment = get_segmenter(name)
     runner = runner or Runner(model, device)
     seen = image if fit.shape is None else resample_image(image, fit.shape)
@@ -121,7 +121,14 @@ def predict(
     )
 
 
-def _segmenter(model: Model, *, as_classes: bool, threshold: float | None) -> tuple[str, dict[str, Any]]:
+def segmenter_of(model: Model, *, as_classes: bool, threshold: float | None) -> tuple[str, dict[str, Any]]:
+    """Name and settings of the segmenter that these options mean.
+
+    Raises
+    ------
+    InputError
+        If the threshold is no probability, or was given for classes.
+    """
     meta = model.metadata
     name = CLASSES if as_classes else meta.segmenter
     parameters = dict(meta.segmenter_parameters) if name == meta.segmenter else {}

@@ -59,7 +59,7 @@ class Runner:
         if device not in DEVICES:
             raise InputError(f"device is {device!r}; expected one of {', '.join(DEVICES)}")
         self._ort = _import_onnxruntime()
-        self._threads = threads or _usable_cores()
+        self._threads = threads or usable_cores()
         self.metadata = model.metadata
         self.note = ""
         wanted = device == "cuda" or (device == "auto" and cuda_device_present())
@@ -165,7 +165,8 @@ def _quiet(ort: Any, *, active: bool) -> Iterator[None]:
         ort.set_default_logger_severity(2)
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
+    """The processor cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return max(1, len(os.sched_getaffinity(0)))
     return os.cpu_count() or 1

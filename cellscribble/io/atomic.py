@@ -42,7 +42,7 @@ def atomic_path(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _explain(error, path) from error
+        raise explain_write_error(error, path) from error
     # The suffix stays last: libraries look at it.
     temporary = path.parent / f"{TEMPORARY_MARK}{secrets.token_hex(4)}-{path.name}"
     try:
@@ -51,7 +51,7 @@ def atomic_path(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
     except OutputError:
         raise
     except OSError as error:
-        raise _explain(error, path) from error
+        raise explain_write_error(error, path) from error
     finally:
         remove(temporary)
 
@@ -117,7 +117,8 @@ def _replace(temporary: Path, path: Path) -> None:
     remove(old)
 
 
-def _explain(error: OSError, path: Path) -> OutputError:
+def explain_write_error(error: OSError, path: Path) -> OutputError:
+    """The error to raise instead when the system refuses to write `path`: it says what to do."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         remedy = "the disk is full; free some space or choose an output folder on another disk"
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

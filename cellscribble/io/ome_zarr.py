@@ -102,12 +102,14 @@ def create_ome_zarr(
     n_levels: int | None = None,
     version: str = "0.4",
     attributes: Mapping[str, Any] | None = None,
+    chunk_px: Sequence[int] | None = None,
 ) -> Any:
     """Create an OME-Zarr store with empty levels and return its zarr group; level 0 is ``group["0"]``.
 
     For results that grow block by block: fill level 0 in the blocks of `write_blocks` (whole
     chunks, so that several processes may write at once), then call `build_pyramid`. Parameters as
-    `write_ome_zarr`. Give it a path from `atomic_path`, or one of your own that is renamed at the end.
+    `write_ome_zarr`; `chunk_px` is the size of a chunk, one for each spatial axis, by default
+    `CHUNK_PX`. Give it a path from `atomic_path`, or one of your own that is renamed at the end.
 
     Raises
     ------
@@ -126,7 +128,7 @@ def create_ome_zarr(
         group.create_array(
             str(level),
             shape=level_shape,
-            chunks=_chunks(level_shape, ndim),
+            chunks=_chunks(level_shape, chunk_px or CHUNK_PX[ndim]),
             dtype=dtype,
             fill_value=0,
             compressors=_compressor(kind, zarr_format),
@@ -140,26 +142,33 @@ def create_ome_zarr(
 
 
 def build_pyramid(group: Any) -> None:
-    """Fill the levels above 0 of a store made by `create_ome_zarr`, each from the one before.
+    """Fill the levels above 0 of a store made by `create_ome_zarr`, each from the one before."""
+    multiscale = _ome(group)["multiscales"][0]
+    axes = "".join(axis["name"] for axis in multiscale["axes"]).upper()
+    for level in range(1, len(multiscale["datasets"])):
+        for block in write_blocks(group[str(level)].shape, axes):
+            shrink_into(group, level, block)
+
+
+def shrink_into(group: Any, level: int, block: Slices) -> bool:
+    """Fill a block of a level above 0 from the level before; whether anything but 0 was there.
 
     Labels take every second pixel (labels must not be averaged), images the mean.
     """
-    attributes = group.attrs.asdict()
-    ome = attributes.get("ome", attributes)
-    labels = "image-label" in ome
-    multiscale = ome["multiscales"][0]
-    axes = "".join(axis["name"] for axis in multiscale["axes"]).upper()
-    for level in range(1, len(multiscale["datasets"])):
-        fine, coarse = group[str(level - 1)], group[str(level)]
-        step = tuple(-(-a // b) for a, b in zip(fine.shape, coarse.shape, strict=True))
-        for block in write_blocks(coarse.shape, axes):
-            source = tuple(slice(b.start * s, b.stop * s) for b, s in zip(block, step, strict=True))
-            values = fine[source]
-            if labels:
-                values = values[tuple(slice(None, None, s) for s in step)]
-            else:
-                values = _mean(values, step)
-            coarse[block] = values
+    fine, coarse = group[str(level - 1)], group[str(level)]
+    step = tuple(-(-a // b) for a, b in zip(fine.shape, coarse.shape, strict=True))
+    values = fine[tuple(slice(b.start * s, b.stop * s) for b, s in zip(block, step, strict=True))]
+    if not values.any():
+        return False
+    labels = "image-label" in _ome(group)
+    coarse[block] = values[tuple(slice(None, None, s) for s in step)] if labels else _mean(values, step)
+    return True
+
+
+def _ome(group: Any) -> Mapping[str, Any]:
+    attributes: Mapping[str, Any] = group.attrs.asdict()
+    ome: Mapping[str, Any] = attributes.get("ome", attributes)
+    return ome
 
 
 def write_blocks(shape: Sequence[int], axes: str) -> Iterator[Slices]:
@@ -241,8 +250,8 @@ def _shrunk(shape: tuple[int, ...], step: tuple[int, ...]) -> tuple[int, ...]:
     return shape[:lead] + tuple(-(-n // s) for n, s in zip(shape[lead:], step, strict=True))
 
 
-def _chunks(shape: tuple[int, ...], ndim: int) -> tuple[int, ...]:
-    chunk = (1,) * (len(shape) - ndim) + CHUNK_PX[ndim]
+def _chunks(shape: tuple[int, ...], chunk_px: Sequence[int]) -> tuple[int, ...]:
+    chunk = (1,) * (len(shape) - len(chunk_px)) + tuple(chunk_px)
     return tuple(min(c, n) for c, n in zip(chunk, shape, strict=True))
 
 

@@ -2,63 +2,30 @@
 
 A way uphill depends on the heights along it alone, not on who walks it. A block follows the ways of
 its own pixels as far as it sees. Those that lead out are named after the pixel by which they leave;
-`stitch` asks the neighbour.
+`glue` asks the neighbour.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from cellscribble.segment.ascent import Ints, follow, strides_of, uphill
+from cellscribble.segment.graph import BasinGraph, Edge, highest_necks
+
+Seen = npt.NDArray[np.bool_ | np.uint8]
+"""What was seen of an image (*spatial): foreground or not; or 0 background and 1.. the class that a pixel favours."""
 
 RIM_PX = 8
 """A block sees this far into its neighbours: ways that leave it soon run together, and what runs
 together needs one name only. Any number from 1 gives the same objects."""
 
 
-@dataclass(frozen=True, slots=True)
-class Basins:
-    """The N basins of one block; positions are flat positions in the whole image.
-
-    labels : (*block) int32, 0 background, 1..N
-    summit : (N,) int64, position of the highest pixel; of a basin that leads out the pixel outside
-        of the block by which it leaves
-    height : (N,) int32, the height there
-    inside : (N,) bool, whether that is the summit and lies in the block
-    size : (N,) int64, px in the block
-    first : (N,) int64, position of the first pixel in the block
-    pairs : (E, 2) int64, basins 0..N-1 that touch inside the block, the smaller first, each once
-    neck : (E,) int32, the highest point of their border
-    edge : the block's own foreground pixels that touch other blocks
-    """
-
-    labels: npt.NDArray[np.int32]
-    summit: Ints
-    height: npt.NDArray[np.int32]
-    inside: npt.NDArray[np.bool_]
-    size: Ints
-    first: Ints
-    pairs: Ints
-    neck: npt.NDArray[np.int32]
-    edge: Edge
-
-
-@dataclass(frozen=True, slots=True)
-class Edge:
-    """Pixels of a block that touch other blocks: position, in rising order, basin 0..N-1 and height, (P,) each."""
-
-    position: Ints
-    basin: npt.NDArray[np.int32]
-    height: npt.NDArray[np.int32]
-
-
 def find_basins(
     height: npt.NDArray[np.int32], own: tuple[slice, ...], origin: Sequence[int], shape: Sequence[int]
-) -> Basins:
+) -> tuple[npt.NDArray[np.int32], BasinGraph]:
     """Follow each pixel of a block uphill.
 
     Parameters
@@ -68,6 +35,11 @@ def find_basins(
     own : the block in the window
     origin : where the window begins in the image
     shape : of the image
+
+    Returns
+    -------
+    labels : (*block) int32, 0 background, 1..N
+    graph : the N basins, without votes (V = 0)
     """
     # A frame of background, so that no step leaves the array.
     framed = np.pad(height, 1)
@@ -101,13 +73,13 @@ def find_basins(
         moved = tuple(p + (o - 1) for p, o in zip(place, origin, strict=True))
         return np.asarray(np.ravel_multi_index(moved, tuple(shape)), np.int64)
 
-    return Basins(
-        labels=np.ascontiguousarray(numbers[block]),
+    return np.ascontiguousarray(numbers[block]), BasinGraph(
         summit=position(summit),
         height=flat[summit],
         inside=inside,
         size=np.bincount(basin, minlength=len(ends)),
         first=position(first),
+        votes=np.zeros((len(ends), 0), np.int64),
         pairs=pairs,
         neck=neck,
         edge=Edge(position(at_edge), numbers.ravel()[at_edge] - 1, flat[at_edge]),
@@ -177,14 +149,11 @@ def _borders(
     return highest_necks(np.concatenate(pairs), np.concatenate(necks), n)
 
 
-def highest_necks(
-    pairs: npt.NDArray[np.integer], neck: npt.NDArray[np.int32], n: int
-) -> tuple[Ints, npt.NDArray[np.int32]]:
-    """Each pair of the numbers 0..n-1 once, the smaller first, with the highest of its necks."""
-    low, high = np.sort(pairs.astype(np.int64), axis=1).T
-    key = low * n + high
-    order = np.lexsort((-neck, key))
-    key, low, high, neck = key[order], low[order], high[order], neck[order]
-    new = np.ones(len(key), bool)
-    new[1:] = key[1:] != key[:-1]
-    return np.stack([low[new], high[new]], axis=1), neck[new]
+def count_votes(labels: npt.NDArray[np.int32], seen: Seen, n: int, n_classes: int) -> Ints:
+    """Pixels of each class 1..n_classes in each of the basins 1..n: (n, n_classes) int64.
+
+    `labels` and `seen` (*block); a filled hole, where `seen` is 0, has no vote.
+    """
+    key = labels.astype(np.int64) * (n_classes + 1) + seen
+    votes = np.bincount(key.ravel(), minlength=(n + 1) * (n_classes + 1))
+    return votes.reshape(n + 1, n_classes + 1)[1:, 1:]

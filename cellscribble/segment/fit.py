@@ -176,12 +176,11 @@ def _collect(
         mask = drawn[parts]
         window = tuple(slice(0, n) for n in mask.shape)
         for row in grid:
-            basins = cut_block(mask, window, window, mask.shape, row[0])
+            basins, graph = cut_block(mask, window, window, mask.shape, row[0])
             for candidate in row:
                 rule, keep = rules(candidate, mask.shape)
                 # Nothing is dropped yet: what is small is learnt from the sizes found here.
-                numbers, _ = close_objects(basins, rule, replace(keep, smallest_px=1))
-                labels = numbers[basins.labels]
+                labels = close_objects(graph, rule, replace(keep, smallest_px=1)).numbers[basins]
                 split, merged, objects = judge(strokes, labels)
                 sizes = np.bincount(labels.ravel())[objects[(objects > 0) & ~split]]
                 tally = tallies[candidate]

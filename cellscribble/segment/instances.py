@@ -6,27 +6,26 @@ of any size: the objects are those of the whole image, which is one block.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cellscribble.core.blocks import plan_blocks
+from cellscribble.core.blocks import Slices
 from cellscribble.core.errors import InputError
 from cellscribble.core.labels import label_dtype
-from cellscribble.segment.basins import RIM_PX, Basins, find_basins
+from cellscribble.segment.basins import RIM_PX, Seen, count_votes, find_basins
+from cellscribble.segment.graph import BasinGraph
 from cellscribble.segment.height import height_map, top_level
 from cellscribble.segment.holes import fill_small_holes
 from cellscribble.segment.joining import JoinRule
-from cellscribble.segment.parameters import InstanceParameters, halo_px, spacing_of
+from cellscribble.segment.parameters import InstanceParameters, spacing_of
 from cellscribble.segment.settle import Keep, close_objects
-from cellscribble.segment.stitch import Stitch, Stitched
 
 QUANTUM = 1024
 """Probability is rounded to 1/1024 before any decision, see `foreground`."""
-
-Slices = tuple[slice, ...]
 
 
 def segment_instances(
@@ -65,77 +64,57 @@ def segment_instances(
 def segment_mask(mask: npt.NDArray[np.bool_], settings: InstanceParameters) -> npt.NDArray[np.unsignedinteger[Any]]:
     """Separate a foreground mask (*spatial) bool into objects, as `segment_instances` does."""
     whole = tuple(slice(0, n) for n in mask.shape)
-    basins = cut_block(mask, whole, whole, mask.shape, settings)
-    numbers, found = close_objects(basins, *rules(settings, mask.shape))
-    numbered: npt.NDArray[Any] = numbers.astype(label_dtype(found.n_closed))[basins.labels]
+    basins, graph = cut_block(mask, whole, whole, mask.shape, settings)
+    closed = close_objects(graph, *rules(settings, mask.shape))
+    numbered: npt.NDArray[Any] = closed.numbers.astype(label_dtype(closed.n_closed))[basins]
     return numbered
 
 
-def segment_blocks(
-    read: Callable[[Slices], npt.NDArray[np.bool_]],
-    shape: Sequence[int],
-    settings: InstanceParameters,
-    block_px: Sequence[int],
-    order: Iterable[int] | None = None,
-) -> tuple[npt.NDArray[np.unsignedinteger[Any]], Stitched]:
-    """Separate a mask into objects block by block: those of `segment_mask` in another numbering.
-
-    Parameters
-    ----------
-    read : gives the foreground (*window) bool in a window of the image
-    shape : of the image
-    block_px : size of a block, px
-    order : in which the blocks are worked on, numbers in raster order; no order changes the answer
-
-    Returns
-    -------
-    labels : (*spatial) uint16 or uint32
-    stitched : the objects
-    """
-    rule, keep = rules(settings, shape)
-    stitch = Stitch(block_px, rule, keep)
-    blocks = list(plan_blocks(shape, block_px, halo_px(settings, len(shape)), (1,) * len(shape)))
-    numbered = {}
-    for k in range(len(blocks)) if order is None else order:
-        block = blocks[k]
-        place = tuple(s.start // b for s, b in zip(block.write, block_px, strict=True))
-        basins = cut_block(read(block.read), block.read, block.write, shape, settings)
-        numbers, found = close_objects(basins, rule, keep)
-        stitch.add(place, found)
-        numbered[place] = (block.write, numbers[basins.labels])
-    stitched = stitch.finish()
-    labels = np.zeros(tuple(shape), label_dtype(stitched.n_objects))
-    for place, (write, numbers) in numbered.items():
-        labels[write] = stitched.tables[place][numbers]
-    return labels, stitched
-
-
 def rules(settings: InstanceParameters, shape: Sequence[int]) -> tuple[JoinRule, Keep]:
-    """What `close_objects` and `Stitch` ask for, for an image of `shape`."""
+    """What `close_objects` asks for, for an image of `shape`."""
     spacing = spacing_of(settings, len(shape))
     rule = JoinRule(settings.neck_ratio, settings.seed_distance_px, spacing, tuple(shape))
     return rule, Keep(settings.smallest_object_px, top_level(settings.largest_radius_px))
 
 
 def cut_block(
-    mask: npt.NDArray[np.bool_], window: Slices, block: Slices, shape: Sequence[int], settings: InstanceParameters
-) -> Basins:
+    seen: Seen,
+    window: Slices,
+    block: Slices,
+    shape: Sequence[int],
+    settings: InstanceParameters,
+    n_classes: int = 0,
+) -> tuple[npt.NDArray[np.int32], BasinGraph]:
     """The basins of one block of an image of `shape`.
 
     Parameters
     ----------
-    mask : (*window) bool, the foreground as `foreground` gives it
-    window : what of the image `mask` is: the block and `halo_px` on every side, clipped at the image
+    seen : (*window) bool, the foreground as `foreground` gives it, or uint8: 0 background, 1..n_classes
+        the class that the pixel favours
+    window : what of the image `seen` is: the block and `halo_px` on every side, clipped at the image
     block : the block in the image
+    n_classes : foreground classes; their pixels are counted if there are several
+
+    Returns
+    -------
+    labels : (*block) int32, 0 background, 1..N
+    graph : the N basins; votes (N, n_classes), or (N, 0) with less than two classes
     """
-    filled = fill_small_holes(mask, int(settings.largest_hole_px))
-    spacing = spacing_of(settings, mask.ndim)
+    filled = fill_small_holes(seen > 0, int(settings.largest_hole_px))
+    spacing = spacing_of(settings, seen.ndim)
     height = height_map(filled, settings.smoothing_px, settings.largest_radius_px, spacing)
     # Further out heights are those of the window, no longer those of the image.
-    seen = [slice(max(b.start - RIM_PX, 0), min(b.stop + RIM_PX, n)) for b, n in zip(block, shape, strict=True)]
-    height = height[tuple(slice(s.start - w.start, s.stop - w.start) for s, w in zip(seen, window, strict=True))]
-    own = tuple(slice(b.start - s.start, b.stop - s.start) for b, s in zip(block, seen, strict=True))
-    return find_basins(height, own, [s.start for s in seen], shape)
+    around = [slice(max(b.start - RIM_PX, 0), min(b.stop + RIM_PX, n)) for b, n in zip(block, shape, strict=True)]
+    height = height[_relative(around, window)]
+    labels, graph = find_basins(height, _relative(block, around), [s.start for s in around], shape)
+    if n_classes > 1:
+        graph = replace(graph, votes=count_votes(labels, seen[_relative(block, window)], graph.n, n_classes))
+    return labels, graph
+
+
+def _relative(slices: Sequence[slice], window: Sequence[slice]) -> Slices:
+    """Slices of the image as slices of a window of it."""
+    return tuple(slice(s.start - w.start, s.stop - w.start) for s, w in zip(slices, window, strict=True))
 
 
 def foreground(probability: npt.NDArray[np.floating[Any]], settings: InstanceParameters) -> npt.NDArray[np.bool_]:

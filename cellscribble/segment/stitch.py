@@ -1,171 +1,150 @@
-"""Objects across blocks: the open basins of all blocks joined into objects.
+"""Objects across blocks: neighbouring blocks are joined to larger ones, those again, up to the whole image.
 
-Blocks are handed in one by one, in any order, with small tables; pixels are not kept. The answer is
-a table for each block, from the block's own numbers to the objects' numbers.
+::
+
+    leaf   one block: its settled objects, its open basins
+    node   some nodes glued: what now lies wholly inside is settled, the rest stays open
+    root   the whole image: nothing is open
+
+A node keeps small tables and no pixels. Objects are numbered from the root down: a node learns how
+many objects stand before it, and which objects its open basins became; it tells its children.
 """
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from cellscribble.core.labels import label_dtype
+from cellscribble.core.blocks import Slices
+from cellscribble.core.errors import FileFormatError
+from cellscribble.io.atomic import atomic_path
 from cellscribble.segment.ascent import Ints
-from cellscribble.segment.basins import Edge, highest_necks
-from cellscribble.segment.joining import JoinRule, can_join, join
-from cellscribble.segment.settle import Keep, OpenBasins
+from cellscribble.segment.glue import glue
+from cellscribble.segment.graph import BasinGraph, Edge
+from cellscribble.segment.joining import JoinRule
+from cellscribble.segment.settle import Closed, Keep, close_objects
 
 
 @dataclass(frozen=True, slots=True)
-class Stitched:
-    """The objects of the whole image.
+class Node:
+    """What is kept of a block, or of several that were joined.
 
-    n_objects : they are numbered 1..n_objects: block after block, in one first those that lie
-        wholly inside, then those that begin in it, each in raster order
-    n_wide : how many are so wide that their shape was not seen
-    tables : for each block, by its place in the grid, (1 + n,) uint16 or uint32: the object of each
-        of the block's own numbers, 0 where it is dropped
+    A node has its own numbers: 0 nothing, 1..n_closed its settled objects, then its M open basins.
+
+    n_closed : objects that are settled here
+    n_objects : those that are settled here or below
+    n_wide : how many of these are so wide that their shape was not seen
+    classes : (n_closed,) uint8, class of each object settled here; (0,) where classes are not told apart
+    numbers : for each child, (its number of open basins,) uint32: the own number here of each of them
+    counts : (n_children,) int64, `n_objects` of each child
+    open : the M basins whose objects may go on outside
     """
 
+    n_closed: int
     n_objects: int
     n_wide: int
-    tables: dict[tuple[int, ...], npt.NDArray[np.unsignedinteger[Any]]]
+    classes: npt.NDArray[np.uint8]
+    numbers: list[npt.NDArray[np.uint32]]
+    counts: Ints
+    open: BasinGraph
+
+    def save(self, path: Path) -> None:
+        """Write the node as .npz; the file is there when it is whole. Raises OutputError as `atomic_path`."""
+        parts = {f.name: getattr(self.open, f.name) for f in fields(BasinGraph) if f.name != "edge"}
+        parts |= {f"edge_{f.name}": getattr(self.open.edge, f.name) for f in fields(Edge)}
+        with atomic_path(path, overwrite=True) as temporary, temporary.open("wb") as file:
+            np.savez(
+                file,
+                counted=np.array([self.n_closed, self.n_objects, self.n_wide]),
+                classes=self.classes,
+                numbers=np.concatenate([np.zeros(0, np.uint32), *self.numbers]),
+                lengths=np.array([len(n) for n in self.numbers], np.int64),
+                counts=self.counts,
+                **parts,
+            )
+
+    @classmethod
+    def load(cls, path: Path) -> Node:
+        """Read a node; `EMPTY` if there is no such file. Raises FileFormatError if it cannot be read."""
+        try:
+            # Opened here: of a damaged file np.load would leave the handle open.
+            with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
+                parts = {name: file[name] for name in file.files}
+            edge = Edge(**{f.name: parts.pop(f"edge_{f.name}") for f in fields(Edge)})
+            n_closed, n_objects, n_wide = parts.pop("counted").tolist()
+            numbers = np.split(parts.pop("numbers"), np.cumsum(parts.pop("lengths")))[:-1]
+            classes, counts = parts.pop("classes"), parts.pop("counts")
+            return cls(n_closed, n_objects, n_wide, classes, numbers, counts, BasinGraph(edge=edge, **parts))
+        except FileNotFoundError:
+            return EMPTY
+        except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+            raise FileFormatError(f"{path} cannot be read ({error}); delete it, or start anew") from error
 
 
-NO_EDGE = Edge(np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int32))
+NO_BASINS = BasinGraph(
+    summit=np.zeros(0, np.int64),
+    height=np.zeros(0, np.int32),
+    inside=np.zeros(0, bool),
+    size=np.zeros(0, np.int64),
+    first=np.zeros(0, np.int64),
+    votes=np.zeros((0, 0), np.int64),
+    pairs=np.zeros((0, 2), np.int64),
+    neck=np.zeros(0, np.int32),
+    edge=Edge(np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int32)),
+)
+
+EMPTY = Node(0, 0, 0, np.zeros(0, np.uint8), [], np.zeros(0, np.int64), NO_BASINS)
+"""A block, or several, without foreground."""
 
 
-class Stitch:
-    """Collects the blocks of one image, in any order.
+def join_factor(ndim: int) -> int:
+    """So many nodes along each axis are joined at once: 64 in all."""
+    return {2: 8, 3: 4}[ndim]
 
-    Parameters
-    ----------
-    block_px : size of a block; blocks are named by their place in the grid
-    rule, keep : as for `close_objects`
+
+def leaf(closed: Closed) -> Node:
+    """The node of one block."""
+    numbers: list[npt.NDArray[np.uint32]] = []
+    return Node(
+        closed.n_closed, closed.n_closed, closed.n_wide, closed.classes, numbers, np.zeros(0, np.int64), closed.open
+    )
+
+
+def join_nodes(children: Sequence[Node], box: Slices, shape: Sequence[int], rule: JoinRule, keep: Keep) -> Node:
+    """One node from those that together fill `box` of an image of `shape`."""
+    graph, basins = glue([child.open for child in children], box, shape)
+    closed = close_objects(graph, rule, keep)
+    counts = np.array([child.n_objects for child in children], np.int64)
+    return Node(
+        n_closed=closed.n_closed,
+        n_objects=closed.n_closed + int(counts.sum()),
+        n_wide=closed.n_wide + sum(child.n_wide for child in children),
+        classes=closed.classes,
+        numbers=[closed.numbers[basin + 1] for basin in basins],
+        counts=counts,
+        open=closed.open,
+    )
+
+
+def own_table(node: Node, before: int, of_open: Ints) -> Ints:
+    """The object of each of a node's own numbers: (1 + n_closed + M,) int64, 0 where it was dropped.
+
+    A node's objects stand behind those settled below it.
+
+    before : objects that stand before all of this node
+    of_open : (M,) int64, the object of each of its open basins, 0 where it was dropped
     """
-
-    def __init__(self, block_px: Sequence[int], rule: JoinRule, keep: Keep) -> None:
-        self._rule, self._keep = rule, keep
-        self._grid = tuple(math.ceil(n / b) for n, b in zip(rule.shape, block_px, strict=True))
-        self._blocks: dict[int, OpenBasins] = {}
-        self._edges: dict[tuple[int, ...], Edge] = {}
-        # (block, basin, block, basin) and for pairs the neck, as columns.
-        self._links: list[tuple[int, Ints, int, Ints]] = []
-        self._pairs: list[tuple[int, Ints, int, Ints, npt.NDArray[np.int32]]] = []
-
-    def add(self, place: tuple[int, ...], block: OpenBasins) -> None:
-        """Take in the block at `place` of the grid."""
-        self._edges[place] = block.edge
-        self._blocks[self._number(place)] = block
-        for beside in self._around(place):
-            if beside in self._edges:
-                self._link(place, beside)
-                self._link(beside, place)
-                self._pair(min(place, beside), max(place, beside))
-        # An edge is kept until all blocks around it are known.
-        for known in (place, *self._around(place)):
-            if known in self._edges and all(self._number(b) in self._blocks for b in self._around(known)):
-                number = self._number(known)
-                del self._edges[known]
-                self._blocks[number] = replace(self._blocks[number], edge=NO_EDGE)
-
-    def finish(self) -> Stitched:
-        """Join what lies across blocks, drop what is small, and number the objects."""
-        places = list(np.ndindex(self._grid))
-        assert len(self._blocks) == len(places), f"{len(self._blocks)} of {len(places)} blocks were added"
-        blocks = [self._blocks[k] for k in range(len(places))]
-        start = np.cumsum([0, *(len(b.size) for b in blocks)])
-        home = np.repeat(np.arange(len(blocks)), np.diff(start))
-        objects, level = self._join(blocks, start)
-        size = np.zeros(len(objects), np.int64)
-        np.add.at(size, objects, _all(b.size for b in blocks))
-        # An object begins in the first of its blocks, there at its first pixel.
-        order = np.lexsort((_all(b.first for b in blocks), home))
-        _, begin = np.unique(objects[order], return_index=True)
-        begin = np.sort(begin)
-        kept = objects[order[begin]]
-        large = size[kept] >= max(self._keep.smallest_px, 1)
-        kept, home = kept[large], home[order[begin[large]]]
-
-        closed = np.array([b.n_closed for b in blocks])
-        owned = np.bincount(home, minlength=len(blocks))
-        before = np.cumsum(closed + owned) - closed - owned
-        number = np.zeros(len(objects), np.int64)
-        number[kept] = (before + closed - np.cumsum(owned) + owned)[home] + np.arange(1, len(kept) + 1)
-        n_objects = int((closed + owned).sum())
-        dtype = label_dtype(n_objects)
-        tables: dict[tuple[int, ...], npt.NDArray[Any]] = {
-            place: np.asarray(np.concatenate([[0], b + np.arange(1, c + 1), number[objects[low:high]]]), dtype)
-            for place, b, c, (low, high) in zip(places, before, closed, itertools.pairwise(start), strict=True)
-        }
-        n_wide = sum(b.n_wide for b in blocks) + int((level[kept] >= self._keep.wide_level).sum())
-        return Stitched(n_objects, n_wide, tables)
-
-    def _join(self, blocks: list[OpenBasins], start: Ints) -> tuple[Ints, npt.NDArray[np.int32]]:
-        """For each open basin of all blocks one basin of its object, and by that the object's height."""
-        up = np.arange(start[-1])
-        for a, one, b, two in self._links:
-            up[start[a] + one] = start[b] + two
-        while not np.array_equal(up[up], up):
-            up = up[up]
-        summits = np.flatnonzero(_all(b.inside for b in blocks))
-        basin = np.searchsorted(summits, up)
-        height = _all(b.height for b in blocks).astype(np.int32)[summits]
-        summit = _all(b.summit for b in blocks)[summits]
-        inner = [start[k] + b.pairs for k, b in enumerate(blocks)]
-        across = [np.stack([start[a] + one, start[b] + two], axis=1) for a, one, b, two, _ in self._pairs]
-        pairs = basin[np.concatenate([*inner, *across])]
-        neck = np.concatenate([*(b.neck for b in blocks), *(link[4] for link in self._pairs)])
-        differ = pairs[:, 0] != pairs[:, 1]
-        pairs, neck = highest_necks(pairs[differ], neck[differ], len(summits))
-        wide, near = can_join(pairs, neck, summit, height, self._rule)
-        may = wide | near
-        joined = join(pairs[may], neck[may], near[may], summit, height, self._rule)
-        level = np.zeros(len(up), np.int32)
-        np.maximum.at(level, summits[joined], height)
-        return summits[joined][basin], level
-
-    def _link(self, place: tuple[int, ...], beside: tuple[int, ...]) -> None:
-        """Find the pixels by which basins of one block lead into another."""
-        a, b = self._number(place), self._number(beside)
-        exits = np.flatnonzero(~self._blocks[a].inside)
-        edge = self._edges[beside]
-        at, found = _look_up(self._blocks[a].summit[exits], edge.position)
-        self._links.append((a, exits[found], b, edge.basin[at[found]].astype(np.int64)))
-
-    def _pair(self, place: tuple[int, ...], beside: tuple[int, ...]) -> None:
-        """Find the pixels of two blocks that share a face; `place` comes first in the grid."""
-        differ = [axis for axis in range(len(place)) if place[axis] != beside[axis]]
-        if len(differ) > 1:
-            return
-        one, two = self._edges[place], self._edges[beside]
-        at, found = _look_up(one.position + math.prod(self._rule.shape[differ[0] + 1 :]), two.position)
-        at = at[found]
-        a, b = one.basin[found].astype(np.int64), two.basin[at].astype(np.int64)
-        neck = np.minimum(one.height[found], two.height[at])
-        self._pairs.append((self._number(place), a, self._number(beside), b, neck))
-
-    def _number(self, place: tuple[int, ...]) -> int:
-        return int(np.ravel_multi_index(place, self._grid))
-
-    def _around(self, place: tuple[int, ...]) -> list[tuple[int, ...]]:
-        ranges = [range(max(p - 1, 0), min(p + 2, n)) for p, n in zip(place, self._grid, strict=True)]
-        return [beside for beside in itertools.product(*ranges) if beside != place]
+    first = before + int(node.counts.sum()) + 1
+    return np.concatenate([np.zeros(1, np.int64), np.arange(first, first + node.n_closed), of_open])
 
 
-def _all(columns: Iterable[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    return np.concatenate(list(columns))
-
-
-def _look_up(wanted: Ints, rising: Ints) -> tuple[Ints, npt.NDArray[np.bool_]]:
-    """Where each wanted value stands in a rising list, and whether it does."""
-    if not len(rising):
-        return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), bool)
-    at = np.minimum(np.searchsorted(rising, wanted), len(rising) - 1)
-    return at, rising[at] == wanted
+def child_tables(node: Node, before: int, of_open: Ints) -> list[tuple[int, Ints]]:
+    """`before` and `of_open` of each child, from those of the node; the root's are 0 and empty."""
+    table = own_table(node, before, of_open)
+    begins = before + np.cumsum(node.counts) - node.counts
+    return [(int(begin), table[numbers]) for begin, numbers in zip(begins, node.numbers, strict=True)]

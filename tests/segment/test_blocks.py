@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from cellscribble.segment.instances import segment_blocks, segment_mask
+from cellscribble.segment.blocks import segment_blocks
+from cellscribble.segment.instances import segment_mask
 from cellscribble.segment.parameters import InstanceParameters
 
 SHAPES = [(70, 90), (33, 140), (5, 36, 44), (22, 24, 26)]
@@ -36,6 +37,12 @@ def assert_same_objects(found: np.ndarray, expected: np.ndarray) -> None:
     assert np.unique(found[found > 0]).tolist() == list(range(1, int(found.max()) + 1))
 
 
+def counted_classes(labels: np.ndarray, seen: np.ndarray, n_classes: int) -> np.ndarray:
+    """The class of most pixels of each object, counted in the whole image."""
+    votes = [np.bincount(labels[seen == c], minlength=int(labels.max()) + 1)[1:] for c in range(1, n_classes + 1)]
+    return np.argmax(votes, axis=0) + 1
+
+
 @given(
     seed=st.integers(0, 2**32 - 1),
     shape=st.sampled_from(SHAPES),
@@ -46,6 +53,7 @@ def assert_same_objects(found: np.ndarray, expected: np.ndarray) -> None:
     seed_distance=st.sampled_from([0.0, 4.0, 9.0]),
     hole=st.sampled_from([0, 3, 20]),
     thick=st.sampled_from([None, 2.0, 3.3]),
+    factor=st.integers(2, 5),
 )
 @settings(max_examples=60, deadline=None)
 def test_objects_do_not_depend_on_the_blocks(
@@ -58,6 +66,7 @@ def test_objects_do_not_depend_on_the_blocks(
     seed_distance: float,
     hole: int,
     thick: float | None,
+    factor: int,
 ) -> None:
     rng = np.random.default_rng(seed)
     mask = blobs(rng, shape, radius)
@@ -72,15 +81,21 @@ def test_objects_do_not_depend_on_the_blocks(
     )
     whole = segment_mask(mask, parameters)
     assert np.unique(whole[whole > 0]).tolist() == list(range(1, int(whole.max()) + 1))
+    seen = np.where(mask, rng.integers(1, 4, shape), 0).astype(np.uint8)
     block_px = [int(rng.integers(3 if n < 30 else 9, n + 2)) for n in shape]
     n_blocks = math.prod(-(-n // b) for n, b in zip(shape, block_px, strict=True))
-    labels, stitched = segment_blocks(mask.__getitem__, shape, parameters, block_px, rng.permutation(n_blocks))
-    assert_same_objects(labels, whole)
-    again, other = segment_blocks(mask.__getitem__, shape, parameters, block_px, rng.permutation(n_blocks))
-    np.testing.assert_array_equal(again, labels)
-    one, single = segment_blocks(mask.__getitem__, shape, parameters, shape)
+    read = seen.__getitem__
+    found = [
+        segment_blocks(read, shape, parameters, block_px, factor=factor, n_classes=3, order=rng.permutation(n_blocks))
+        for factor in (factor, factor, None)
+    ]
+    one, single = segment_blocks(read, shape, parameters, shape, n_classes=3)
     np.testing.assert_array_equal(one, whole)
-    assert stitched.n_wide == other.n_wide == single.n_wide
+    for labels, objects in [*found, (one, single)]:
+        assert_same_objects(labels, whole)
+        assert (objects.n_objects, objects.n_wide) == (whole.max(), single.n_wide)
+        np.testing.assert_array_equal(objects.classes, counted_classes(labels, seen, 3))
+    np.testing.assert_array_equal(found[0][0], found[1][0])
     # What is one object hangs together.
     for k, where in enumerate(ndimage.find_objects(whole), start=1):
         assert ndimage.label(whole[where] == k, np.ones((3,) * mask.ndim))[1] == 1
@@ -91,19 +106,21 @@ def test_a_cell_wider_than_the_cap_stays_whole_and_is_counted() -> None:
     mask[4:56, 5:150] = True
     mask[20:28, 160:168] = True
     parameters = InstanceParameters(largest_radius_px=8.0, smoothing_px=1.0)
-    labels, stitched = segment_blocks(mask.__getitem__, mask.shape, parameters, (32, 32))
-    assert (stitched.n_objects, stitched.n_wide) == (2, 1)
+    labels, objects = segment_blocks(mask.__getitem__, mask.shape, parameters, (32, 32))
+    assert (objects.n_objects, objects.n_wide) == (2, 1)
     assert_same_objects(labels, segment_mask(mask, parameters))
 
 
-def test_objects_are_numbered_block_after_block() -> None:
-    mask = np.zeros((8, 16), bool)
-    # in the first block one inside and one that goes on, in the second one inside that comes first in the image
-    mask[4:6, 2:4] = mask[1:3, 5:10] = mask[0:2, 13:15] = True
+def test_objects_settled_in_a_block_come_first_and_then_those_across_blocks() -> None:
+    mask = np.zeros((8, 32), bool)
+    # One object in each of four blocks, one across the first two, one across the middle.
+    mask[4:6, 2:4] = mask[4:6, 12:14] = mask[4:6, 18:20] = mask[4:6, 28:30] = True
+    mask[1:3, 6:10] = mask[1:3, 14:18] = True
     parameters = InstanceParameters(smallest_object_px=1, smoothing_px=0.0)
-    labels, _ = segment_blocks(mask.__getitem__, mask.shape, parameters, (8, 8), [1, 0])
-    assert [int(labels[4, 2]), int(labels[1, 5]), int(labels[1, 9]), int(labels[0, 13])] == [1, 2, 2, 3]
-    assert segment_mask(mask, parameters)[[4, 1, 0], [2, 5, 13]].tolist() == [3, 2, 1]
+    labels, _ = segment_blocks(mask.__getitem__, mask.shape, parameters, (8, 8), factor=2, order=[3, 1, 0, 2])
+    assert labels[4, [2, 12, 18, 28]].tolist() == [1, 2, 4, 5]
+    assert labels[1, [6, 9, 14, 17]].tolist() == [3, 3, 6, 6]
+    assert segment_mask(mask, parameters)[[1, 1, 4, 4, 4, 4], [6, 14, 2, 12, 18, 28]].tolist() == [1, 2, 3, 4, 5, 6]
 
 
 def test_an_object_over_many_blocks_is_dropped_by_its_whole_size() -> None:
@@ -111,8 +128,8 @@ def test_an_object_over_many_blocks_is_dropped_by_its_whole_size() -> None:
     mask[1, 2:38] = True
     for smallest, n in ((36, 1), (37, 0)):
         parameters = InstanceParameters(smallest_object_px=smallest, smoothing_px=0.0, neck_ratio=0.5)
-        labels, stitched = segment_blocks(mask.__getitem__, mask.shape, parameters, (4, 5))
-        assert stitched.n_objects == labels.max() == segment_mask(mask, parameters).max() == n
+        labels, objects = segment_blocks(mask.__getitem__, mask.shape, parameters, (4, 5))
+        assert objects.n_objects == labels.max() == segment_mask(mask, parameters).max() == n
 
 
 def test_labels_grow_to_32_bits_when_16_do_not_hold_them() -> None:
@@ -122,8 +139,8 @@ def test_labels_grow_to_32_bits_when_16_do_not_hold_them() -> None:
     assert segment_mask(mask, parameters).dtype == np.uint32
     mask[0, 0] = False
     assert segment_mask(mask, parameters).dtype == np.uint16
-    labels, stitched = segment_blocks(mask.__getitem__, mask.shape, parameters, (200, 300))
-    assert (labels.dtype, stitched.n_objects) == (np.uint16, 65535)
+    labels, objects = segment_blocks(mask.__getitem__, mask.shape, parameters, (200, 300))
+    assert (labels.dtype, objects.n_objects) == (np.uint16, 65535)
     mask[0, 0] = True
-    labels, stitched = segment_blocks(mask.__getitem__, mask.shape, parameters, (200, 300))
-    assert (labels.dtype, stitched.n_objects, int(labels.max())) == (np.uint32, 65536, 65536)
+    labels, objects = segment_blocks(mask.__getitem__, mask.shape, parameters, (200, 300))
+    assert (labels.dtype, objects.n_objects, int(labels.max())) == (np.uint32, 65536, 65536)

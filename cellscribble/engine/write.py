@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cellscribble.core.volume import ImageVolume
-from cellscribble.infer.outputs import Job
+from cellscribble.engine.outputs import Job
 from cellscribble.infer.predict import Prediction
 from cellscribble.io.atomic import remove, save_json
 from cellscribble.io.ome_zarr import write_ome_zarr
@@ -41,7 +41,7 @@ def write_results(
             _write_probability(job.probability, prediction, image.axes, to_zarr=job.to_zarr, overwrite=overwrite)
             written.append(job.probability)
         if job.overlay is not None:
-            save_png(job.overlay, _overlay(image, prediction), overwrite)
+            save_png(job.overlay, overlay(image, prediction.labels), overwrite)
             written.append(job.overlay)
         save_json(job.provenance, record, overwrite)
         written.append(job.provenance)
@@ -63,12 +63,15 @@ def write_results(
         raise
 
 
-def _overlay(image: ImageVolume, prediction: Prediction) -> npt.NDArray[np.uint8]:
-    """Outlines on the image, of a stack on its middle plane; a huge image is thinned out."""
-    labels = prediction.labels
-    plane = labels[labels.shape[0] // 2] if labels.ndim == 3 else labels
-    step = math.ceil(max(plane.shape) / MAX_OVERLAY_PX)
-    return overlay_labels(to_rgb(image, step=step), plane[::step, ::step])
+def overlay(image: ImageVolume, labels: Any) -> npt.NDArray[np.uint8]:
+    """Outlines on the image, (Y, X, 3), of a stack on its middle plane; a huge image is thinned out.
+
+    labels : (*spatial) integers; anything that slices
+    """
+    step = math.ceil(max(labels.shape[-2:]) / MAX_OVERLAY_PX)
+    middle = tuple(n // 2 for n in labels.shape[:-2])
+    thinned = np.asarray(labels[(*middle, slice(None, None, step), slice(None, None, step))])
+    return overlay_labels(to_rgb(image, step=step), thinned)
 
 
 def _write_probability(path: Path, prediction: Prediction, axes: str, *, to_zarr: bool, overwrite: bool) -> None:

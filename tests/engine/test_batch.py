@@ -8,9 +8,10 @@ from PIL import Image
 from cellscribble._version import __version__
 from cellscribble.bundle import open_model
 from cellscribble.core.errors import BatchError, FileFormatError, InputError, OutputError
-from cellscribble.infer import batch, write
-from cellscribble.infer.batch import PredictOptions, predict_files
-from cellscribble.infer.outputs import plan_jobs
+from cellscribble.engine import batch, write
+from cellscribble.engine.batch import predict_files
+from cellscribble.engine.options import PredictOptions
+from cellscribble.engine.outputs import plan_jobs
 from cellscribble.io.images import open_image
 from cellscribble.io.ome_zarr import write_ome_zarr
 from tests.infer.analytic import disks, metadata, write_model

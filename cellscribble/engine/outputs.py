@@ -7,19 +7,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cellscribble.core.errors import InputError, OutputError
+from cellscribble.core.errors import CellScribbleError, InputError, OutputError
+from cellscribble.engine.publish import is_publishing
 from cellscribble.io.atomic import is_zarr
-from cellscribble.io.images import image_name, list_images
+from cellscribble.io.images import image_name, list_images, open_image
 
 DEFAULT_OUT = Path("cellscribble_out")
 """Beside `runs`, in the folder where the command is typed: the images' own may be read-only."""
+
+MAX_TIFF_PIXELS = 1 << 26
+"""Labels of larger images are written as OME-Zarr, block by block."""
+
+SMALL_FILE_BYTES = 4 << 20
+"""No image that large hides in a file that small."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """One image and the files made from it; `probability` and `overlay` None where not wanted.
 
-    `to_zarr` says that labels and probability are OME-Zarr stores, as the image is.
+    `to_zarr` says that labels and probability are OME-Zarr stores: the image is one, or too large for less.
     """
 
     image: Path
@@ -33,7 +40,23 @@ class Job:
     @property
     def files(self) -> list[Path]:
         """All that this job writes."""
-        return [p for p in (self.probability, self.overlay, self.provenance, self.labels) if p is not None]
+        return [path for _, path in self.targets]
+
+    @property
+    def targets(self) -> list[tuple[str, Path]]:
+        """The same with their names in the folder of an unfinished run; labels last."""
+        named = [
+            ("probability.zarr", self.probability),
+            ("overlay.png", self.overlay),
+            ("record.json", self.provenance),
+            ("labels.zarr", self.labels),
+        ]
+        return [(inner, path) for inner, path in named if path is not None]
+
+    @property
+    def unfinished(self) -> Path:
+        """Where a run that writes stores keeps what it has so far."""
+        return self.labels.with_name(f"{self.name}_labels.unfinished")
 
 
 def plan_jobs(
@@ -70,7 +93,8 @@ def plan_jobs(
                 f"{other.image} and {job.image} have one name, so both would be written to {job.labels}; "
                 "predict them in two runs with another -o each"
             )
-    existing = [path for job in jobs for path in job.files if path.exists()]
+    # A run that was interrupted while it moved its results out has some there already; `check_targets` looks closer.
+    existing = [path for job in jobs if not is_publishing(job.unfinished) for path in job.files if path.exists()]
     if existing and not overwrite:
         more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
         raise OutputError(f"{existing[0]}{more} exists already; give --overwrite, or another folder with -o")
@@ -80,11 +104,11 @@ def plan_jobs(
 
 
 def _job(image: Path, out: str | Path | None, *, probability: bool, overlay: bool) -> Job:
-    to_zarr = is_zarr(image)
+    to_zarr = is_zarr(image) or _is_huge(image)
     if out is not None:
         folder = Path(out)
     else:
-        folder = image.parent if to_zarr else DEFAULT_OUT
+        folder = image.parent if is_zarr(image) else DEFAULT_OUT
     name, suffix = image_name(image), ".zarr" if to_zarr else ".tif"
     return Job(
         image=image,
@@ -95,6 +119,17 @@ def _job(image: Path, out: str | Path | None, *, probability: bool, overlay: boo
         overlay=folder / f"{name}_overlay.png" if overlay else None,
         to_zarr=to_zarr,
     )
+
+
+def _is_huge(image: Path) -> bool:
+    """Whether the labels of a file are too large for a plain TIFF; the file's head tells."""
+    try:
+        if image.stat().st_size < SMALL_FILE_BYTES:
+            return False
+        return open_image(image).n_pixels > MAX_TIFF_PIXELS
+    except CellScribbleError:
+        # It may open with --axes or --timepoint; if not, that is said when its turn comes.
+        return False
 
 
 def _check_folder(folder: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,36 +12,18 @@ from cellscribble import provenance
 from cellscribble.bundle import Model
 from cellscribble.core.errors import BatchError, CellScribbleError, InputError
 from cellscribble.core.volume import ImageVolume
-from cellscribble.infer.outputs import Job, plan_jobs
+from cellscribble.engine.options import PredictOptions
+from cellscribble.engine.outputs import Job, plan_jobs
+from cellscribble.engine.write import write_results
+from cellscribble.engine.zarr_job import segment_to_zarr
+from cellscribble.infer.blockwise import Progress
+from cellscribble.infer.fit import check_fit
 from cellscribble.infer.predict import Prediction, predict
 from cellscribble.infer.runner import Runner
-from cellscribble.infer.write import write_results
 from cellscribble.io.images import open_image
 
 SCHEMA = 1
 """Of the JSON file beside each result."""
-
-
-@dataclass(frozen=True, slots=True)
-class PredictOptions:
-    """What `cellscribble predict` can be told; names and meaning as its flags.
-
-    `as_classes`, `threshold`, `block_px`, `device`, `rescale`, `ignore_pixel_size` as in `predict`;
-    `axes`, `timepoint`, `level` as in `open_image`.
-    """
-
-    as_classes: bool = False
-    probability: bool = False
-    overlay: bool = False
-    overwrite: bool = False
-    threshold: float | None = None
-    block_px: tuple[int, ...] | None = None
-    device: str = "auto"
-    rescale: bool = False
-    ignore_pixel_size: bool = False
-    axes: str | None = None
-    timepoint: int | None = None
-    level: int = 0
 
 
 class Report(Protocol):
@@ -97,6 +79,52 @@ def _run(job: Job, index: int, model: Model, runner: Runner, options: PredictOpt
     image = open_image(job.image, axes=options.axes, timepoint=options.timepoint, level=options.level)
     understood = describe_image(image)
     report("image", index=index, image=job.image, **understood)
+    record = {
+        "schema": SCHEMA,
+        "command": provenance.command(),
+        "created": provenance.now(),
+        "versions": provenance.versions(),
+        "model": {"path": str(model.path.resolve()), "sha256": model.sha256, "name": model.metadata.name},
+        "settings": asdict(options),
+        "image": {"path": str(job.image.resolve()), **understood},
+        "classes": list(model.metadata.classes),
+    }
+
+    def progress(done: float, total: float, words: str = "") -> None:
+        report("progress", index=index, name=job.name, done=done, total=total, words=words)
+
+    if job.to_zarr and not _is_resampled(image, model, options):
+        found = segment_to_zarr(job, image, model, runner, options, record, progress)
+    else:
+        found = _in_memory(job, image, model, runner, options, record, progress)
+    report(
+        "done",
+        index=index,
+        image=job.image,
+        labels=job.labels,
+        probability=job.probability,
+        overlay=job.overlay,
+        n_objects=found["n_objects"],
+        notes=found["notes"],
+        seconds=round(time.perf_counter() - start, 3),
+    )
+
+
+def _is_resampled(image: ImageVolume, model: Model, options: PredictOptions) -> bool:
+    fit = check_fit(image, model.metadata, rescale=options.rescale, ignore_pixel_size=options.ignore_pixel_size)
+    return fit.shape is not None
+
+
+def _in_memory(
+    job: Job,
+    image: ImageVolume,
+    model: Model,
+    runner: Runner,
+    options: PredictOptions,
+    record: dict[str, Any],
+    progress: Progress,
+) -> dict[str, Any]:
+    start = time.perf_counter()
     prediction = predict(
         image,
         model,
@@ -106,36 +134,17 @@ def _run(job: Job, index: int, model: Model, runner: Runner, options: PredictOpt
         rescale=options.rescale,
         ignore_pixel_size=options.ignore_pixel_size,
         runner=runner,
-        progress=lambda done, total: report("progress", index=index, name=job.name, done=done, total=total),
+        progress=progress,
     )
-    seconds = round(time.perf_counter() - start, 3)
-    record = {
-        "schema": SCHEMA,
-        "command": provenance.command(),
-        "created": provenance.now(),
-        "versions": provenance.versions(),
-        "model": {"path": str(model.path.resolve()), "sha256": model.sha256, "name": model.metadata.name},
-        "settings": asdict(options),
+    found = {
         "segmenter": {"name": prediction.segmenter, "parameters": prediction.segmenter_parameters},
         "provider": prediction.provider,
-        "image": {"path": str(job.image.resolve()), **understood},
-        "classes": list(prediction.classes),
         **_counts(prediction),
         "notes": list(prediction.notes),
-        "seconds": seconds,
+        "seconds": round(time.perf_counter() - start, 3),
     }
-    write_results(job, image, prediction, record, overwrite=options.overwrite)
-    report(
-        "done",
-        index=index,
-        image=job.image,
-        labels=job.labels,
-        probability=job.probability,
-        overlay=job.overlay,
-        n_objects=record["n_objects"],
-        notes=prediction.notes,
-        seconds=seconds,
-    )
+    write_results(job, image, prediction, record | found, overwrite=options.overwrite)
+    return found
 
 
 def _explain(error: Exception, job: Job) -> CellScribbleError:

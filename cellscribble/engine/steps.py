@@ -1,0 +1,259 @@
+"""What is done with one block, step by step; each step reads and writes the disk and keeps nothing.
+
+::
+
+    See     image    -> seen, probability   the network, a block and what it must see around it
+    Cut     seen     -> numbers, a node     objects that lie inside a block; the rest stays open
+    Join    nodes    -> a node              what lies inside a group of blocks
+    Number  numbers  -> labels              once all is joined, each object has its number
+
+`seen` holds 0 for background and for foreground the class that is most probable there, `numbers` the
+block's own numbers. A step called twice writes the same again, so nothing is lost when a run is killed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cellscribble.bundle import ModelMetadata
+from cellscribble.core.blocks import BlockGrid, padded_block, read_padded
+from cellscribble.core.intensity import Intensity
+from cellscribble.core.volume import ImageVolume
+from cellscribble.engine.empty import EmptyTest, Network
+from cellscribble.engine.journal import DONE, EMPTY
+from cellscribble.infer.blockwise import reading
+from cellscribble.io.ome_zarr import shrink_into
+from cellscribble.segment.instances import cut_block, foreground, rules
+from cellscribble.segment.parameters import InstanceParameters, halo_px
+from cellscribble.segment.settle import close_objects
+from cellscribble.segment.stitch import Node, child_tables, join_nodes, leaf, own_table
+
+KEPT_GROUPS = 256
+"""Blocks are numbered in raster order: this many groups keep a row of them at hand in any image to 10^9 blocks."""
+
+Decide = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.uint8]]
+
+
+def decide_classes(probability: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """The most probable class (*spatial) of each pixel, 0 background; of equal ones the first."""
+    return np.asarray(np.argmax(probability, axis=0), np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class DecideObjects:
+    """Foreground where the objects' threshold says so, there the most probable class 1..K-1."""
+
+    settings: InstanceParameters
+
+    def __call__(self, probability: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+        inside = foreground(probability, self.settings)
+        if len(probability) == 2:
+            return inside.view(np.uint8)
+        return np.where(inside, np.argmax(probability[1:], axis=0) + 1, 0).astype(np.uint8)
+
+
+def at_most(n: int, network: Network) -> Network:
+    """The network for no more than `n` blocks at once: its layers are what takes the memory."""
+    free = threading.Semaphore(n)
+
+    def limited(block: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        with free:
+            return network(block)
+
+    return limited
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class See:
+    """Ask the network about a block.
+
+    `probability` (K, *spatial) uint8, 255 for certain, may be None, as may `empty`.
+    """
+
+    image: ImageVolume
+    meta: ModelMetadata
+    network: Network
+    intensity: Intensity
+    grid: BlockGrid
+    decide: Decide
+    seen: Any
+    probability: Any
+    empty: EmptyTest | None
+
+    def __call__(self, k: int) -> str:
+        block = padded_block(self.grid, k, self.meta.halo_px, self.meta.stride_multiple)
+        with reading(self.image):
+            pixels = read_padded(self.image.data, block.read)
+        if self.empty is not None and self.empty(pixels):
+            if self.probability is not None:
+                self.probability[(0, *block.write)] = 255
+            return EMPTY
+        probability = self.network(self.intensity.apply(pixels))[(slice(None), *block.keep)]
+        if self.probability is not None:
+            self.probability[(slice(None), *block.write)] = np.rint(probability * 255).astype(np.uint8)
+        self.seen[block.write] = self.decide(probability)
+        return DONE
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cut:
+    """Cut the foreground of a block into objects and open ends."""
+
+    seen: Any
+    numbers: Any
+    nodes: Path
+    grid: BlockGrid
+    settings: InstanceParameters
+    n_classes: int
+
+    @property
+    def halo_px(self) -> tuple[int, ...]:
+        return halo_px(self.settings, len(self.grid.shape))
+
+    def __call__(self, k: int) -> str:
+        box, window = self.grid.box(k), self.grid.window(k, self.halo_px)
+        seen = self.seen[window]
+        if not seen.any():
+            return EMPTY
+        labels, graph = cut_block(seen, window, box, self.grid.shape, self.settings, self.n_classes)
+        closed = close_objects(graph, *rules(self.settings, self.grid.shape))
+        self.numbers[box] = closed.numbers[labels]
+        leaf(closed).save(node_path(self.nodes, 0, k))
+        return DONE
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Join:
+    """Join the nodes of a group of blocks; `grid` holds the groups of `level`, `finer` those of one below."""
+
+    nodes: Path
+    level: int
+    grid: BlockGrid
+    finer: BlockGrid
+    settings: InstanceParameters
+
+    def __call__(self, k: int) -> str:
+        box = self.grid.box(k)
+        below = self.finer.numbers(self.finer.meeting(box))
+        children = [Node.load(node_path(self.nodes, self.level - 1, child)) for child in below]
+        if all(child.n_objects == 0 and child.open.n == 0 for child in children):
+            return EMPTY
+        node = join_nodes(children, box, self.grid.shape, *rules(self.settings, self.grid.shape))
+        node.save(node_path(self.nodes, self.level, k))
+        return DONE
+
+
+def node_path(folder: Path, level: int, k: int) -> Path:
+    # No folder with a million files.
+    return folder / str(level) / str(k // 1000) / f"{k}.npz"
+
+
+class Tables:
+    """The way back down: from the whole image's count to each block's table of object numbers.
+
+    Parameters
+    ----------
+    nodes : folder of the nodes
+    grids : of all levels, the blocks first; the last has one block
+    """
+
+    def __init__(self, nodes: Path, grids: Sequence[BlockGrid]) -> None:
+        self._nodes, self._grids = nodes, grids
+        self._read_group = lru_cache(maxsize=KEPT_GROUPS)(self._descend)
+
+    @property
+    def root(self) -> Node:
+        """That of the whole image."""
+        return Node.load(node_path(self._nodes, len(self._grids) - 1, 0))
+
+    def __call__(self, k: int) -> npt.NDArray[np.int64]:
+        """The object of each of block `k`'s own numbers: (1 + n,), 0 for none."""
+        before, of_open, node = self._read(0, k)
+        return own_table(node, before, of_open)
+
+    def classes(self, level: int | None = None, k: int = 0) -> Iterator[npt.NDArray[np.uint8]]:
+        """The classes of all objects, piece by piece, in the order of their numbers."""
+        level = len(self._grids) - 1 if level is None else level
+        node = Node.load(node_path(self._nodes, level, k))
+        if level and node.n_objects:
+            for child in self._below(level, k):
+                yield from self.classes(level - 1, child)
+        yield node.classes
+
+    def _read(self, level: int, k: int) -> tuple[int, npt.NDArray[np.int64], Node]:
+        node = Node.load(node_path(self._nodes, level, k))
+        if level == len(self._grids) - 1:
+            return 0, np.zeros(0, np.int64), node
+        fine, coarse = self._grids[level], self._grids[level + 1]
+        (group,) = coarse.numbers(coarse.meeting(fine.box(k)))
+        before, of_open = self._read_group(level + 1, group)[k]
+        return before, of_open, node
+
+    def _descend(self, level: int, k: int) -> dict[int, tuple[int, npt.NDArray[np.int64]]]:
+        """For each block below a group: objects before it, and the object of each of its open basins."""
+        children = self._below(level, k)
+        before, of_open, node = self._read(level, k)
+        if not node.n_objects and not len(of_open):
+            return dict.fromkeys(children, (before, np.zeros(0, np.int64)))
+        return dict(zip(children, child_tables(node, before, of_open), strict=True))
+
+    def _below(self, level: int, k: int) -> list[int]:
+        finer = self._grids[level - 1]
+        return finer.numbers(finer.meeting(self._grids[level].box(k)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Number:
+    """Give the pixels of a block their final object numbers."""
+
+    numbers: Any
+    labels: Any
+    tables: Tables
+    grid: BlockGrid
+
+    def __call__(self, k: int) -> str:
+        table = self.tables(k)
+        if not table.any():
+            return EMPTY
+        box = self.grid.box(k)
+        self.labels[box] = table.astype(self.labels.dtype)[self.numbers[box]]
+        return DONE
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Copy:
+    """Where the labels are classes, `seen` is the answer."""
+
+    seen: Any
+    labels: Any
+    grid: BlockGrid
+
+    def __call__(self, k: int) -> str:
+        box = self.grid.box(k)
+        seen = self.seen[box]
+        if not seen.any():
+            return EMPTY
+        self.labels[box] = seen.astype(self.labels.dtype)
+        return DONE
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shrink:
+    """Fill a block of a pyramid's level from the level before."""
+
+    group: Any
+    level: int
+    grid: BlockGrid
+
+    def __call__(self, k: int) -> str:
+        lead = self.group[str(self.level)].ndim - len(self.grid.shape)
+        channels = tuple(slice(0, n) for n in self.group[str(self.level)].shape[:lead])
+        return DONE if shrink_into(self.group, self.level, (*channels, *self.grid.box(k))) else EMPTY

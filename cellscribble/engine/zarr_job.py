@@ -1,0 +1,159 @@
+"""One image to an OME-Zarr label store: what it needs around the blocks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import zarr
+
+from cellscribble._version import __version__
+from cellscribble.bundle import Model
+from cellscribble.core.blocks import BlockGrid
+from cellscribble.core.volume import ImageVolume
+from cellscribble.engine.large import LargeRun, Outcome, Task, facts_of
+from cellscribble.engine.options import PredictOptions
+from cellscribble.engine.outputs import Job
+from cellscribble.engine.progress import BlockProgress, Say
+from cellscribble.engine.unfinished import check_targets, open_unfinished
+from cellscribble.engine.write import overlay
+from cellscribble.infer.fit import check_fit
+from cellscribble.infer.predict import CLASSES, segmenter_of
+from cellscribble.infer.runner import CPU, Runner, usable_cores
+from cellscribble.io.atomic import is_zarr, save_json
+from cellscribble.io.pictures import save_png
+from cellscribble.segment.parameters import InstanceParameters
+
+GPU_BLOCKS = 2
+"""One in the device, the next on its way."""
+
+
+def segment_to_zarr(
+    job: Job,
+    image: ImageVolume,
+    model: Model,
+    runner: Runner,
+    options: PredictOptions,
+    record: dict[str, Any],
+    say: Say,
+) -> dict[str, Any]:
+    """Segment an image that fits the model as it is, and write what `job` names.
+
+    A run that was interrupted is gone on with, if model, settings and image are the same.
+
+    Parameters
+    ----------
+    record : how the result is made; what is found is added to it
+    say : told about the progress
+
+    Returns
+    -------
+    What was found, plain values: "n_objects", "notes" and more.
+
+    Raises
+    ------
+    OutputError
+        If the result exists, cannot be written, or another run is at it.
+    CellScribbleError
+        As `predict`.
+    """
+    start = time.perf_counter()
+    fit = check_fit(image, model.metadata, ignore_pixel_size=options.ignore_pixel_size)
+    name, parameters = segmenter_of(model, as_classes=options.as_classes, threshold=options.threshold)
+    task = Task(
+        image,
+        None if name == CLASSES else InstanceParameters.from_dict(parameters),
+        probability=options.probability,
+        skip_empty=options.skip_empty,
+        skip_damaged=options.on_error == "skip",
+        version=options.ome_zarr,
+    )
+    key = {
+        "cellscribble": __version__,
+        "model": model.sha256,
+        "image": {**fingerprint(job.image), "shape": list(image.data.shape), "dtype": str(image.data.dtype)},
+        "segmenter": {"name": name, "parameters": parameters},
+        "axes": options.axes,
+        "timepoint": options.timepoint,
+        "level": options.level,
+        "block": options.block_px and list(options.block_px),
+        "probability": options.probability,
+        "skip_empty": options.skip_empty,
+        "on_error": options.on_error,
+        "ome_zarr": options.ome_zarr,
+    }
+
+    def facts() -> dict[str, Any]:
+        # Kept from the first start on, so that a resumed run gives the same file.
+        return {**facts_of(task, model.metadata, options.block_px), "record": record}
+
+    check_targets(job.unfinished, key, job.targets, options.overwrite)
+    with open_unfinished(job.unfinished, key, facts) as unfinished:
+        # While we waited for the folder another run may have finished.
+        check_targets(job.unfinished, key, job.targets, options.overwrite)
+        notes = [*fit.notes, *((unfinished.note,) if unfinished.note else ())]
+        if not unfinished.publishing:
+            runner, n_networks = _network(model, runner, image, unfinished.facts["block_px"])
+            progress = BlockProgress(say, image.n_pixels)
+            outcome = LargeRun(task, unfinished, runner, progress, n_networks).segment()
+            notes += _notes(outcome, runner)
+            outcome_as_json = {
+                "segmenter": {"name": name, "parameters": parameters},
+                "provider": runner.provider,
+                "n_objects": outcome.n_objects,
+                "n_objects_by_class": outcome.n_by_class and list(outcome.n_by_class),
+                "blocks": {"size_px": unfinished.facts["block_px"], "n": outcome.n_blocks, "empty": outcome.n_empty},
+                "damaged": [{"box_px": box, "why": why} for box, why in outcome.damaged],
+            }
+            labels = zarr.open_group(str(unfinished.path("labels.zarr")), mode="r+")
+            whole = unfinished.facts["record"] | outcome_as_json
+            labels.attrs.update({"cellscribble": whole})
+            if job.overlay is not None:
+                save_png(unfinished.path("overlay.png"), overlay(image, labels["0"]), overwrite=True)
+            timed = {"notes": notes, "seconds": round(time.perf_counter() - start, 3)}
+            save_json(unfinished.path("record.json"), whole | timed, overwrite=True)
+        unfinished.publish(job.targets, options.overwrite)
+    found: dict[str, Any] = json.loads(job.provenance.read_text(encoding="utf-8"))
+    return found
+
+
+def fingerprint(path: Path) -> dict[str, Any]:
+    """What tells that a file or store is no longer the one it was, without reading all of it.
+
+    Of a store only the metadata are looked at: chunks that change under a run are not noticed.
+    """
+    if not is_zarr(path):
+        status = path.stat()
+        return {"bytes": status.st_size, "modified_ns": status.st_mtime_ns}
+    names = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
+    found = sorted(p for name in names for p in (*path.glob(name), *path.glob(f"*/{name}")))
+    digest = hashlib.sha256()
+    for one in found:
+        digest.update(one.read_bytes())
+    return {"metadata_sha256": digest.hexdigest()}
+
+
+def _network(model: Model, runner: Runner, image: ImageVolume, block_px: Sequence[int]) -> tuple[Runner, int]:
+    """The network, and how many blocks may be in it at once."""
+    if runner.provider != CPU:
+        return runner, GPU_BLOCKS
+    # One core a block keeps the cores busier than all cores on one block, as long as there are blocks enough:
+    # nobody waits for anyone.
+    n_cores = usable_cores()
+    n_blocks = len(BlockGrid(image.spatial_shape, tuple(block_px)))
+    return Runner(model, "cpu", threads=max(1, n_cores // n_blocks)), n_cores
+
+
+def _notes(outcome: Outcome, runner: Runner) -> list[str]:
+    notes = [runner.note] if runner.note else []
+    if outcome.n_wide:
+        notes.append(
+            f"{outcome.n_wide} objects are wider than the model's cells: where two such touch they may be one"
+        )
+    if outcome.damaged:
+        notes.append(f"{len(outcome.damaged)} blocks could not be read and are background; the .json lists them")
+    return notes

@@ -1,0 +1,281 @@
+"""Images of any size, block by block, to OME-Zarr: the result of the whole, in one go or in many."""
+
+import json
+import math
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cellscribble.bundle import open_model
+from cellscribble.core.errors import FileFormatError, OutputError
+from cellscribble.core.volume import ImageVolume
+from cellscribble.engine import outputs, steps
+from cellscribble.engine.batch import predict_files
+from cellscribble.engine.options import PredictOptions
+from cellscribble.infer.predict import predict
+from cellscribble.infer.runner import Runner
+from cellscribble.io import ome_zarr_read
+from cellscribble.io.images import open_image
+from cellscribble.io.ome_zarr import write_ome_zarr
+from tests.infer.analytic import disks, metadata, write_model
+from tests.segment.test_blocks import assert_same_objects, blobs
+
+OBJECTS = {"threshold": 0.5, "smallest_object_px": 3, "largest_radius_px": 6.0, "largest_hole_px": 4}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    classes = {"classes": ("background", "a", "b"), "colors": ((0, 0, 0), (255, 0, 0), (0, 255, 0))}
+    kinds = {2: metadata(2), 3: metadata(3), "classes": metadata(2, **classes)}
+    return {
+        kind: open_model(
+            write_model(
+                folder / f"{kind}.onnx",
+                metadata(meta.ndim, **({} if kind != "classes" else classes), segmenter_parameters=OBJECTS),
+            )
+        )
+        for kind, meta in kinds.items()
+    }
+
+
+def picture(shape: tuple[int, ...], seed: int = 0, radius: float = 6.0) -> np.ndarray:
+    """(1, *shape) uint8: bright balls that touch, bars, holes; black around them."""
+    rng = np.random.default_rng(seed)
+    out = np.zeros((1, *shape), np.uint8)
+    for _ in range(max(1, min(math.prod(shape) // 4000, 12))):
+        out[0][blobs(rng, shape, radius)] = rng.integers(120, 255)
+    out.flat[0] = 255  # the range is fitted, so that a level means the same in all
+    out.flat[-1] = 0
+    return out
+
+
+def write(folder: Path, pixels: np.ndarray, name: str = "slide") -> Path:
+    path = folder / f"{name}.zarr"
+    write_ome_zarr(path, pixels, "CYX" if pixels.ndim == 3 else "CZYX", kind="image", overwrite=True)
+    return path
+
+
+def segment(path: Path, model, **options):
+    heard = []
+    (job,) = predict_files(
+        [path],
+        model,
+        None,
+        PredictOptions(device="cpu", **options),
+        lambda event, /, **fields: heard.append((event, fields)),
+    )
+    return job, heard
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def chunks(folder: Path) -> dict[str, bytes]:
+    """All of a store but what names the command and the date."""
+    return {name: data for name, data in contents(folder).items() if Path(name).name not in (".zattrs", "zarr.json")}
+
+
+@settings(max_examples=20, deadline=None)
+@given(data=st.data())
+def test_any_block_gives_the_labels_and_the_probability_of_the_whole(models, tmp_path_factory, data):
+    ndim = data.draw(st.sampled_from([2, 2, 3]))
+    shape = data.draw(
+        st.sampled_from([(90, 120), (61, 200), (130, 130)] if ndim == 2 else [(5, 40, 50), (22, 30, 26)])
+    )
+    block = tuple(data.draw(st.integers(12, 70) if ndim == 2 else st.integers(6, 24)) for _ in shape)
+    pixels = picture(shape, data.draw(st.integers(0, 10**6)), data.draw(st.floats(2, 14)))
+    model = models[ndim]
+    whole = predict(ImageVolume(pixels, model.metadata.axes), model, device="cpu")
+    path = write(tmp_path_factory.mktemp("slide"), pixels)
+    job, _ = segment(path, model, block_px=block, probability=True)
+    assert_same_objects(np.asarray(open_image(job.labels).data)[0], whole.labels)
+    found = np.asarray(open_image(job.probability).data)
+    np.testing.assert_allclose(found / 255, whole.probability, atol=0.5 / 255 + 1e-5)
+    assert json.loads(job.provenance.read_text())["n_objects"] == whole.n_objects
+    assert sorted(p.name for p in path.parent.iterdir()) == [
+        "slide.zarr", "slide_labels.json", "slide_labels.zarr", "slide_probability.zarr",
+    ]  # fmt: skip
+
+
+def test_classes_and_the_class_of_each_object_are_those_of_the_whole(models, tmp_path):
+    pixels = picture((150, 170), 3)
+    model = models["classes"]
+    image = ImageVolume(pixels, "CYX")
+    job, _ = segment(write(tmp_path, pixels), model, block_px=(32,))
+    whole = predict(image, model, device="cpu")
+    record = json.loads(job.provenance.read_text())
+    assert record["n_objects_by_class"] == np.bincount(whole.object_classes, minlength=3)[1:].tolist()
+    assert sum(record["n_objects_by_class"]) == record["n_objects"] > 3
+    job, _ = segment(write(tmp_path, pixels, "again"), model, block_px=(32,), as_classes=True)
+    expected = predict(image, model, device="cpu", as_classes=True).labels
+    np.testing.assert_array_equal(np.asarray(open_image(job.labels).data)[0], expected)
+
+
+def test_every_level_shows_every_second_pixel_of_the_one_before(models, tmp_path):
+    pixels = picture((700, 1300), 5, 20.0)
+    job, _ = segment(write(tmp_path, pixels), models[2], block_px=(300,))
+    levels = [np.asarray(open_image(job.labels, level=level).data) for level in range(3)]
+    for fine, coarse in zip(levels, levels[1:], strict=False):
+        np.testing.assert_array_equal(coarse, fine[:, ::2, ::2])
+
+
+def test_version_0_5_is_written_and_read(models, tmp_path):
+    pixels = picture((90, 120))
+    job, _ = segment(write(tmp_path, pixels), models[2], ome_zarr="0.5", block_px=(40,))
+    other, _ = segment(write(tmp_path, pixels, "other"), models[2], block_px=(40,))
+    assert (job.labels / "zarr.json").is_file()
+    np.testing.assert_array_equal(np.asarray(open_image(job.labels).data), np.asarray(open_image(other.labels).data))
+
+
+def test_empty_blocks_cost_no_network_and_change_nothing(models, tmp_path, monkeypatch):
+    pixels = np.zeros((1, 400, 600), np.uint8)
+    pixels[:, 40:110, 50:190] = picture((70, 140), 8)
+    path = write(tmp_path, pixels)
+    calls = []
+    real = Runner.__call__
+    monkeypatch.setattr(Runner, "__call__", lambda self, block: (calls.append(block.shape), real(self, block))[1])
+    job, _ = segment(path, models[2], block_px=(50,))
+    n_with = len(calls)
+    blocks = json.loads(job.provenance.read_text())["blocks"]
+    assert blocks["n"] == 8 * 12
+    assert n_with == blocks["n"] - blocks["empty"] + 1 < 20  # one more asks what flat black is
+    labels = np.asarray(open_image(job.labels).data)
+    job, _ = segment(path, models[2], block_px=(50,), skip_empty=False, overwrite=True)
+    assert len(calls) - n_with == blocks["n"]
+    np.testing.assert_array_equal(np.asarray(open_image(job.labels).data), labels)
+    assert labels.max() > 0
+
+
+def test_the_flat_inside_of_a_large_cell_is_no_empty_block(models, tmp_path):
+    pixels = np.zeros((1, 200, 200), np.uint8)
+    pixels[:, 20:180, 20:180] = 255
+    job, _ = segment(write(tmp_path, pixels), models[2], block_px=(40,))
+    labels = np.asarray(open_image(job.labels).data)[0]
+    assert (labels[30:170, 30:170] == 1).all()
+    record = json.loads(job.provenance.read_text())
+    assert record["n_objects"] == 1
+    assert "1 objects are wider" in " ".join(record["notes"])
+
+
+class Killed(BaseException):
+    """Ends a run at a chosen moment as nothing that is handled would."""
+
+
+@pytest.mark.parametrize("step", ["See", "Cut", "Join", "Number", "Shrink"])
+def test_a_run_that_ended_anywhere_goes_on_and_gives_the_same_bytes(models, tmp_path, monkeypatch, step):
+    pixels = picture((600, 700), 11)
+    straight, _ = segment(write(tmp_path, pixels, "straight"), models[2], block_px=(64,), probability=True)
+    path = write(tmp_path, pixels)
+    kind = getattr(steps, step)
+    real, lock = kind.__call__, threading.Lock()
+    calls: list[int] = []
+    state = {"left": 0}
+
+    def fails(self, k):
+        with lock:
+            if step == "Shrink" or len(calls) >= state["left"]:
+                raise Killed
+            calls.append(k)
+        return real(self, k)
+
+    seen: list[int] = []
+    see = steps.See.__call__
+    if step != "See":
+        monkeypatch.setattr(steps.See, "__call__", lambda self, k: (seen.append(k), see(self, k))[1])
+    for n_more in (0,) if step == "Join" else (0, 1, 5):
+        state["left"] = len(calls) + n_more
+        with monkeypatch.context() as patch:
+            patch.setattr(kind, "__call__", fails)
+            with pytest.raises(Killed):
+                segment(path, models[2], block_px=(64,), probability=True)
+        assert not (tmp_path / "slide_labels.zarr").exists()
+        assert (tmp_path / "slide_labels.unfinished").is_dir()
+    job, _ = segment(path, models[2], block_px=(64,), probability=True)
+    assert chunks(job.labels) == chunks(straight.labels)
+    assert chunks(job.probability) == chunks(straight.probability)
+    assert len(seen) == len(set(seen))  # what was seen once is not seen again
+    assert not (tmp_path / "slide_labels.unfinished").exists()
+
+
+def test_another_setting_starts_anew_and_says_so(models, tmp_path, monkeypatch):
+    path = write(tmp_path, picture((200, 200), 2))
+    with monkeypatch.context() as patch:
+        patch.setattr(steps.Number, "__call__", lambda self, k: (_ for _ in ()).throw(Killed()))
+        with pytest.raises(Killed):
+            segment(path, models[2], block_px=(64,))
+    job, heard = segment(path, models[2], block_px=(64,), threshold=0.7)
+    notes = " ".join(dict(heard)["done"]["notes"])
+    assert "threshold" in notes and "0.7" in notes
+    other, _ = segment(write(tmp_path, picture((200, 200), 2), "other"), models[2], block_px=(64,), threshold=0.7)
+    assert chunks(job.labels) == chunks(other.labels)
+
+
+def test_a_damaged_block_is_named_and_left_out_only_if_asked(models, tmp_path, monkeypatch):
+    monkeypatch.setattr(ome_zarr_read, "LAZY_BYTES", 0)
+    path = write(tmp_path, np.tile(picture((512, 512), 4), (1, 2, 2)))
+    (path / "0" / "0" / "1" / "0").write_bytes(b"not a chunk")
+    with pytest.raises(FileFormatError, match="slide.*cannot be read"):
+        segment(path, models[2], block_px=(256,))
+    job, heard = segment(path, models[2], block_px=(256,), on_error="skip")
+    record = json.loads(job.provenance.read_text())
+    boxes = [d["box_px"] for d in record["damaged"]]
+    assert [[512, 768], [0, 256]] in boxes
+    assert "could not be read" in " ".join(dict(heard)["done"]["notes"])
+    labels = np.asarray(open_image(job.labels).data)[0]
+    assert not labels[512:, :512].any()
+    assert labels[:512, 512:].any()
+
+
+def test_results_that_exist_are_refused_and_replaced_if_asked(models, tmp_path):
+    path = write(tmp_path, picture((90, 90)))
+    segment(path, models[2])
+    with pytest.raises(OutputError, match="--overwrite"):
+        segment(path, models[2])
+    job, _ = segment(path, models[2], overwrite=True, as_classes=True)
+    assert np.asarray(open_image(job.labels).data).max() == 1
+
+
+def test_a_huge_tiff_becomes_a_store_of_labels(models, tmp_path, monkeypatch):
+    monkeypatch.setattr(outputs, "SMALL_FILE_BYTES", 0)
+    monkeypatch.setattr(outputs, "MAX_TIFF_PIXELS", 48 * 64 - 1)
+    tifffile.imwrite(tmp_path / "huge.tif", disks()[0])
+    (job,) = predict_files(
+        [tmp_path / "huge.tif"],
+        models[2],
+        tmp_path / "out",
+        PredictOptions(device="cpu"),
+        lambda event, /, **fields: None,
+    )
+    assert job.labels == tmp_path / "out" / "huge_labels.zarr"
+    assert np.asarray(open_image(job.labels).data).max() == 2
+
+
+@pytest.mark.slow
+def test_a_killed_program_goes_on_where_it_was(models, tmp_path):
+    pixels = np.tile(picture((500, 500), 6), (1, 3, 3))
+    straight, _ = segment(write(tmp_path, pixels, "straight"), models[2], block_px=(128,))
+    path = write(tmp_path, pixels)
+    command = [
+        sys.executable, "-m", "cellscribble", "predict", str(path), "-m", str(models[2].path), "--block", "128",
+        "--device", "cpu",
+    ]  # fmt: skip
+    finished, unfinished = tmp_path / "slide_labels.zarr", tmp_path / "slide_labels.unfinished"
+    rng, n_killed = np.random.default_rng(0), 0
+    while unfinished.exists() or not finished.exists():
+        try:
+            subprocess.run(
+                command, check=True, capture_output=True, timeout=float(rng.uniform(0.4, 2.5) + n_killed / 10)
+            )
+        except subprocess.TimeoutExpired:  # which kills with SIGKILL
+            n_killed += 1
+    assert n_killed
+    assert chunks(finished) == chunks(straight.labels)
