@@ -16,11 +16,10 @@ import os
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as `cellscribble train` sets it
 
 import argparse
-import csv
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from typing import Any
 import numpy as np
 from skimage.feature import multiscale_basic_features
 from skimage.filters import threshold_otsu
+from table import append_row
 
 from cellscribble.bundle import open_model
 from cellscribble.config import load_config
@@ -169,16 +169,6 @@ def rows_of(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
                         wall = time.monotonic() - began
                         row = {**base, "method": method, "minutes": minutes, "seed": seed, "wall_s": wall}
                         yield {**row, **score(network, folder / "val")}
-
-
-def append_row(path: Path, columns: Sequence[str], row: dict[str, Any]) -> None:
-    """Append to a CSV; a new one gets its header."""
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, columns, extrasaction="ignore", restval="")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
 
 
 def _number(text: str) -> Any:

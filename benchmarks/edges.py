@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 import tifffile
-from accuracy import Quiet, append_row  # sets the threads' waiting before torch is imported
+from accuracy import Quiet  # sets the threads' waiting before torch is imported
+from table import append_row
 
 from cellscribble.bundle import open_model
 from cellscribble.config import load_config

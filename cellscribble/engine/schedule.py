@@ -178,8 +178,8 @@ class _Run:
 
 def _lost_worker(name: str, k: int, error: BrokenExecutor) -> CellScribbleError:
     return CellScribbleError(
-        f"a worker was lost while {name} {k} was under way ({error}); often there is too little memory "
-        "for so many. Run the same command again with fewer workers or smaller blocks: what is done is kept"
+        f"workers were lost while {name} {k} was under way ({error}). What is done is kept: run the same command "
+        "again; if they ended for lack of memory, with fewer workers or smaller blocks"
     )
 
 

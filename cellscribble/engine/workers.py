@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
+from concurrent.futures import BrokenExecutor, Executor, Future
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -48,9 +48,9 @@ async def _fetch(remote: Any, future: Future[Any]) -> None:
     task = asyncio.ensure_future(remote.result())
     await asyncio.wait([task])
     error = task.exception()
-    if isinstance(error, CancelledError):
-        future.set_exception(BrokenExecutor(NO_SCHEDULER))
-    elif error is not None:
-        future.set_exception(error)
-    else:
+    if error is None:
         future.set_result(task.result())
+    elif remote.status == "error":
+        future.set_exception(error)
+    else:  # cancelled, or done and its result cannot be fetched
+        future.set_exception(BrokenExecutor(f"{NO_SCHEDULER}: {error!r}"))

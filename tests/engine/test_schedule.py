@@ -259,8 +259,8 @@ def test_to_stop_cancels_what_has_not_begun_and_reports_what_ran(error: BaseExce
     # Only the first says something about the task itself.
     assert asked == ([0] if isinstance(error, ValueError) else [])
     if raised is CellScribbleError:
-        assert "worker was lost while see 0 was under way (out of memory)" in str(caught.value)
-        assert "what is done is kept" in str(caught.value)
+        assert "workers were lost while see 0 was under way (out of memory)" in str(caught.value)
+        assert "What is done is kept" in str(caught.value)
     else:
         assert caught.value.__notes__ == ["in task 0 of stage see"]
 
