@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from cellscribble.bundle import open_model
+from cellscribble.cli.memory import keep_freed_memory
 from cellscribble.cli.output import Bar, emit, progress_bar, say, shorten, warn
 from cellscribble.engine.batch import predict_files
 from cellscribble.engine.options import PredictOptions
@@ -88,6 +89,7 @@ def command(inputs: tuple[Path, ...], model: str | None, out: Path | None, as_js
     Writes NAME_labels.tif (NAME_labels.zarr for a Zarr or a huge image) that Fiji, CellProfiler and napari open,
     and NAME_labels.json that says how it was made.
     """
+    keep_freed_memory()
     path = find_model(model)
     loaded = open_model(path)
     say(f"model {path}{'' if model else ' (the newest run; choose another with -m)'}")

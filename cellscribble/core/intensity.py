@@ -64,7 +64,9 @@ class Intensity:
         shape = (len(self.low),) + (1,) * (block.ndim - 1)
         low = np.asarray(self.low, np.float32).reshape(shape)
         scale = 1.0 / (np.asarray(self.high, np.float32).reshape(shape) - low)
-        out = (block.astype(np.float32) - low) * scale
+        out = block.astype(np.float32)
+        out -= low
+        out *= scale
         return np.clip(out, -1.0, 4.0, out=out)
 
 

@@ -38,7 +38,7 @@ from cellscribble.engine.steps import (
     at_most,
     decide_classes,
 )
-from cellscribble.engine.stores import open_array, open_labels, open_probability
+from cellscribble.engine.stores import n_levels, open_array, open_labels, open_probability, owned_levels
 from cellscribble.engine.unfinished import Unfinished
 from cellscribble.infer.blockwise import READ_ERRORS, block_size, reading
 from cellscribble.infer.runner import Runner
@@ -133,12 +133,12 @@ class LargeRun:
         root, n_by_class = None, None
         if self._task.settings is None:
             labels = self._labels(self._n_classes)
-            self._run([see, self._stage("number", Copy(seen, labels["0"], self._blocks))])
+            self._run([see, self._stage("number", Copy(seen, owned_levels(labels, self._blocks), self._blocks))])
         else:
             labels, root, n_by_class = self._objects(seen, see, self._task.settings)
-        self._shrink("labels", labels)
+        self._shrink("labels", labels, len(owned_levels(labels, self._blocks)))
         if probability is not None:
-            self._shrink("probability", probability)
+            self._shrink("probability", probability, 1)
         damaged = [([[s.start, s.stop] for s in self._blocks.box(k)], why) for k, why in sorted(self._damaged.items())]
         return Outcome(
             n_objects=None if root is None else root.n_objects,
@@ -154,10 +154,8 @@ class LargeRun:
     ) -> tuple[Any, Node, tuple[int, ...] | None]:
         """Labels of objects, the node of the whole image, and the number of objects of each class."""
         blocks, several = self._blocks, self._n_classes > 1
-        numbers, nodes = (
-            open_array(self._unfinished.path("numbers"), blocks, np.uint32),
-            self._unfinished.path("nodes"),
-        )
+        numbers = open_array(self._unfinished.path("numbers"), blocks, np.uint32)
+        nodes = self._unfinished.path("nodes")
         cut = Cut(seen, numbers, nodes, blocks, settings, self._n_classes if several else 0)
         grids = levels(blocks, join_factor(len(blocks.shape)))
         joins = [
@@ -167,7 +165,7 @@ class LargeRun:
         self._run([see, self._stage("cut", cut, cut.halo_px), *joins])
         tables = Tables(nodes, grids)
         labels = self._labels(tables.root.n_objects)
-        self._run([self._stage("number", Number(numbers, labels["0"], tables, blocks))])
+        self._run([self._stage("number", Number(numbers, owned_levels(labels, blocks), tables, blocks))])
         return labels, tables.root, self._classes(tables, labels) if several else None
 
     def _see(self, seen: Any, probability: Any) -> See:
@@ -196,9 +194,10 @@ class LargeRun:
         labels.create_array("object_classes", data=classes, overwrite=True)
         return tuple(np.bincount(classes, minlength=self._n_classes + 1)[1:].tolist())
 
-    def _shrink(self, name: str, group: Any) -> None:
+    def _shrink(self, name: str, group: Any, first: int) -> None:
+        """Fill the levels of a pyramid from the `first` on."""
         n_space = self._task.image.ndim
-        for level in range(1, sum(1 for key in group.array_keys() if key.isdecimal())):
+        for level in range(first, n_levels(group)):
             array = group[str(level)]
             block_px = [c * n for c, n in zip(array.chunks[-n_space:], (1, 4, 4)[-n_space:], strict=True)]
             grid = BlockGrid(tuple(array.shape[-n_space:]), tuple(block_px))

