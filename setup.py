@@ -38,6 +38,7 @@ TEST = [
     "mypy>=1.15",
     "import-linter>=2.1",
     "scikit-learn>=1.5",
+    "distributed>=2025.1",
     "setuptools>=65",
     "packaging>=23",
 ]
