@@ -23,6 +23,7 @@ INSTALL = [
     "tifffile>=2025.5.10",
     "imagecodecs>=2025.3.30",
     "zarr>=3.1,<4",
+    "numcodecs>=0.16",
     "dask[array]>=2025.1",
     "click>=8.1,<9",
     "rich>=13.7",

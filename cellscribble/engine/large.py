@@ -21,6 +21,7 @@ from cellscribble.core.errors import FileFormatError
 from cellscribble.core.intensity import Intensity, fit_intensity
 from cellscribble.core.labels import label_dtype
 from cellscribble.core.volume import ImageVolume
+from cellscribble.engine.block_files import BlockFiles
 from cellscribble.engine.empty import EmptyTest
 from cellscribble.engine.journal import EMPTY, FAILED, done_of
 from cellscribble.engine.progress import BlockProgress
@@ -38,7 +39,7 @@ from cellscribble.engine.steps import (
     at_most,
     decide_classes,
 )
-from cellscribble.engine.stores import n_levels, open_array, open_labels, open_probability, owned_levels
+from cellscribble.engine.stores import n_levels, open_labels, open_probability, owned_levels
 from cellscribble.engine.unfinished import Unfinished
 from cellscribble.infer.blockwise import READ_ERRORS, block_size, reading
 from cellscribble.infer.runner import Runner
@@ -127,7 +128,7 @@ class LargeRun:
 
     def segment(self) -> Outcome:
         """Fill "labels.zarr" and "probability.zarr" in the folder; what is done already is not done again."""
-        seen = open_array(self._unfinished.path("seen"), self._blocks, np.uint8)
+        seen = BlockFiles(self._unfinished.path("seen"), self._blocks, np.uint8)
         probability = self._probability()
         see = self._stage("see", self._see(seen, None if probability is None else probability["0"]))
         root, n_by_class = None, None
@@ -150,11 +151,11 @@ class LargeRun:
         )
 
     def _objects(
-        self, seen: Any, see: Stage, settings: InstanceParameters
+        self, seen: BlockFiles, see: Stage, settings: InstanceParameters
     ) -> tuple[Any, Node, tuple[int, ...] | None]:
         """Labels of objects, the node of the whole image, and the number of objects of each class."""
         blocks, several = self._blocks, self._n_classes > 1
-        numbers = open_array(self._unfinished.path("numbers"), blocks, np.uint32)
+        numbers = BlockFiles(self._unfinished.path("numbers"), blocks, np.uint32)
         nodes = self._unfinished.path("nodes")
         cut = Cut(seen, numbers, nodes, blocks, settings, self._n_classes if several else 0)
         grids = levels(blocks, join_factor(len(blocks.shape)))
@@ -168,7 +169,7 @@ class LargeRun:
         self._run([self._stage("number", Number(numbers, owned_levels(labels, blocks), tables, blocks))])
         return labels, tables.root, self._classes(tables, labels) if several else None
 
-    def _see(self, seen: Any, probability: Any) -> See:
+    def _see(self, seen: BlockFiles, probability: Any) -> See:
         task, meta = self._task, self._runner.metadata
         decide: Decide = decide_classes if task.settings is None else DecideObjects(task.settings)
         empty = None

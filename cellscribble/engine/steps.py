@@ -27,6 +27,7 @@ from cellscribble.bundle import ModelMetadata
 from cellscribble.core.blocks import BlockGrid, Slices, padded_block, read_padded
 from cellscribble.core.intensity import Intensity
 from cellscribble.core.volume import ImageVolume
+from cellscribble.engine.block_files import BlockFiles
 from cellscribble.engine.empty import EmptyTest, Network
 from cellscribble.engine.journal import DONE, EMPTY
 from cellscribble.infer.blockwise import reading
@@ -87,7 +88,7 @@ class See:
     intensity: Intensity
     grid: BlockGrid
     decide: Decide
-    seen: Any
+    seen: BlockFiles
     probability: Any
     empty: EmptyTest | None
 
@@ -102,7 +103,9 @@ class See:
         probability = self.network(self.intensity.apply(pixels))[(slice(None), *block.keep)]
         if self.probability is not None:
             self.probability[(slice(None), *block.write)] = np.rint(probability * 255).astype(np.uint8)
-        self.seen[block.write] = self.decide(probability)
+        seen = self.decide(probability)
+        if seen.any():
+            self.seen.write(k, seen)
         return DONE
 
 
@@ -110,8 +113,8 @@ class See:
 class Cut:
     """Cut the foreground of a block into objects and open ends."""
 
-    seen: Any
-    numbers: Any
+    seen: BlockFiles
+    numbers: BlockFiles
     nodes: Path
     grid: BlockGrid
     settings: InstanceParameters
@@ -123,12 +126,12 @@ class Cut:
 
     def __call__(self, k: int) -> str:
         box, window = self.grid.box(k), self.grid.window(k, self.halo_px)
-        seen = self.seen[window]
+        seen = self.seen.read(window)
         if not seen.any():
             return EMPTY
         labels, graph = cut_block(seen, window, box, self.grid.shape, self.settings, self.n_classes)
         closed = close_objects(graph, *rules(self.settings, self.grid.shape))
-        self.numbers[box] = closed.numbers[labels]
+        self.numbers.write(k, closed.numbers[labels])
         leaf(closed).save(node_path(self.nodes, 0, k))
         return DONE
 
@@ -224,7 +227,7 @@ def write_levels(levels: Levels, box: Slices, labels: npt.NDArray[np.unsignedint
 class Number:
     """Give the pixels of a block their final object numbers."""
 
-    numbers: Any
+    numbers: BlockFiles
     levels: Levels
     tables: Tables
     grid: BlockGrid
@@ -234,7 +237,7 @@ class Number:
         if not table.any():
             return EMPTY
         box = self.grid.box(k)
-        write_levels(self.levels, box, table.astype(self.levels[0][0].dtype)[self.numbers[box]])
+        write_levels(self.levels, box, table.astype(self.levels[0][0].dtype)[self.numbers.read(box)])
         return DONE
 
 
@@ -242,13 +245,13 @@ class Number:
 class Copy:
     """Where the labels are classes, `seen` is the answer."""
 
-    seen: Any
+    seen: BlockFiles
     levels: Levels
     grid: BlockGrid
 
     def __call__(self, k: int) -> str:
         box = self.grid.box(k)
-        seen = self.seen[box]
+        seen = self.seen.read(box)
         if not seen.any():
             return EMPTY
         write_levels(self.levels, box, seen.astype(self.levels[0][0].dtype))

@@ -1,4 +1,4 @@
-"""The arrays a large run writes: those that are only its own, and those that become the result."""
+"""The stores that become the result of a large run."""
 
 from __future__ import annotations
 
@@ -14,27 +14,6 @@ from cellscribble.core.blocks import BlockGrid
 from cellscribble.core.volume import ImageVolume
 from cellscribble.io.atomic import atomic_path
 from cellscribble.io.ome_zarr import CHUNK_PX, create_ome_zarr
-
-FAST: dict[str, Any] = {"id": "blosc", "cname": "lz4", "clevel": 1, "shuffle": 2}
-"""For what is read once and deleted: bitshuffled numbers pack well even so."""
-
-
-def open_array(path: Path, grid: BlockGrid, dtype: npt.DTypeLike) -> Any:
-    """An array for the run's own use with one chunk a block, 0 where nothing was written."""
-    if not path.exists():
-        with atomic_path(path) as temporary:
-            zarr.create_array(
-                str(temporary),
-                shape=grid.shape,
-                chunks=tuple(min(b, n) for b, n in zip(grid.block_px, grid.shape, strict=True)),
-                dtype=np.dtype(dtype),
-                fill_value=0,
-                compressors=FAST,
-                zarr_format=2,
-                # Folders in folders: some disks are slow where a million files lie in one.
-                chunk_key_encoding={"name": "v2", "separator": "/"},
-            )
-    return zarr.open_array(str(path), mode="r+")
 
 
 def open_labels(

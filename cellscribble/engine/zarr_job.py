@@ -72,20 +72,7 @@ def segment_to_zarr(
         skip_damaged=options.on_error == "skip",
         version=options.ome_zarr,
     )
-    key = {
-        "cellscribble": __version__,
-        "model": model.sha256,
-        "image": {**fingerprint(job.image), "shape": list(image.data.shape), "dtype": str(image.data.dtype)},
-        "segmenter": {"name": name, "parameters": parameters},
-        "axes": options.axes,
-        "timepoint": options.timepoint,
-        "level": options.level,
-        "block": options.block_px and list(options.block_px),
-        "probability": options.probability,
-        "skip_empty": options.skip_empty,
-        "on_error": options.on_error,
-        "ome_zarr": options.ome_zarr,
-    }
+    key = _key(job, image, model, runner, options)
 
     def facts() -> dict[str, Any]:
         # Kept from the first start on, so that a resumed run gives the same file.
@@ -97,28 +84,50 @@ def segment_to_zarr(
         check_targets(job.unfinished, key, job.targets, options.overwrite)
         notes = [*fit.notes, *((unfinished.note,) if unfinished.note else ())]
         if not unfinished.publishing:
-            runner, n_networks = _network(model, runner, image, unfinished.facts["block_px"])
+            network, n_networks = _network(model, runner, image, unfinished.facts["block_px"])
             progress = BlockProgress(say, image.n_pixels)
-            outcome = LargeRun(task, unfinished, runner, progress, n_networks).segment()
+            outcome = LargeRun(task, unfinished, network, progress, n_networks).segment()
             notes += _notes(outcome, runner)
-            outcome_as_json = {
-                "segmenter": {"name": name, "parameters": parameters},
-                "provider": runner.provider,
-                "n_objects": outcome.n_objects,
-                "n_objects_by_class": outcome.n_by_class and list(outcome.n_by_class),
-                "blocks": {"size_px": unfinished.facts["block_px"], "n": outcome.n_blocks, "empty": outcome.n_empty},
-                "damaged": [{"box_px": box, "why": why} for box, why in outcome.damaged],
-            }
+            found = {"segmenter": {"name": name, "parameters": parameters}, "provider": runner.provider}
+            whole = unfinished.facts["record"] | found | _plain(outcome, unfinished.facts["block_px"])
             labels = zarr.open_group(str(unfinished.path("labels.zarr")), mode="r+")
-            whole = unfinished.facts["record"] | outcome_as_json
             labels.attrs.update({"cellscribble": whole})
             if job.overlay is not None:
                 save_png(unfinished.path("overlay.png"), overlay(image, labels["0"]), overwrite=True)
             timed = {"notes": notes, "seconds": round(time.perf_counter() - start, 3)}
             save_json(unfinished.path("record.json"), whole | timed, overwrite=True)
         unfinished.publish(job.targets, options.overwrite)
-    found: dict[str, Any] = json.loads(job.provenance.read_text(encoding="utf-8"))
-    return found
+    written: dict[str, Any] = json.loads(job.provenance.read_text(encoding="utf-8"))
+    return written
+
+
+def _key(job: Job, image: ImageVolume, model: Model, runner: Runner, options: PredictOptions) -> dict[str, Any]:
+    """What must be the same for a run to be gone on with."""
+    name, parameters = segmenter_of(model, as_classes=options.as_classes, threshold=options.threshold)
+    return {
+        "cellscribble": __version__,
+        "model": model.sha256,
+        "image": {**fingerprint(job.image), "shape": list(image.data.shape), "dtype": str(image.data.dtype)},
+        "segmenter": {"name": name, "parameters": parameters},
+        "provider": runner.provider,
+        "axes": options.axes,
+        "timepoint": options.timepoint,
+        "level": options.level,
+        "block": options.block_px and list(options.block_px),
+        "probability": options.probability,
+        "skip_empty": options.skip_empty,
+        "on_error": options.on_error,
+        "ome_zarr": options.ome_zarr,
+    }
+
+
+def _plain(outcome: Outcome, block_px: list[int]) -> dict[str, Any]:
+    return {
+        "n_objects": outcome.n_objects,
+        "n_objects_by_class": outcome.n_by_class and list(outcome.n_by_class),
+        "blocks": {"size_px": block_px, "n": outcome.n_blocks, "empty": outcome.n_empty},
+        "damaged": [{"box_px": box, "why": why} for box, why in outcome.damaged],
+    }
 
 
 def fingerprint(path: Path) -> dict[str, Any]:

@@ -1,0 +1,40 @@
+"""An array kept as files, one a block."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cellscribble.core.blocks import BlockGrid
+from cellscribble.core.errors import FileFormatError, OutputError
+from cellscribble.engine.block_files import BlockFiles
+
+
+@given(data=st.data())
+def test_any_window_reads_what_was_written_and_0_elsewhere(tmp_path_factory, data):
+    shape = data.draw(st.sampled_from([(17, 30), (5, 9, 11)]))
+    grid = BlockGrid(shape, tuple(data.draw(st.integers(1, n + 3)) for n in shape))
+    files = BlockFiles(tmp_path_factory.mktemp("array"), grid, np.uint32)
+    whole = np.arange(1, np.prod(shape) + 1, dtype=np.uint32).reshape(shape)
+    expected = np.zeros_like(whole)
+    for k in data.draw(st.sets(st.integers(0, len(grid) - 1))):
+        files.write(k, whole[grid.box(k)])
+        expected[grid.box(k)] = whole[grid.box(k)]
+    starts = [data.draw(st.integers(0, n - 1)) for n in shape]
+    window = tuple(slice(low, data.draw(st.integers(low + 1, n))) for low, n in zip(starts, shape, strict=True))
+    np.testing.assert_array_equal(files.read(window), expected[window])
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    files = BlockFiles(tmp_path, BlockGrid((4, 4), (4, 4)), np.uint8)
+    files.write(0, np.ones((4, 4), np.uint8))
+    (path,) = (p for p in tmp_path.rglob("*") if p.is_file())
+    path.write_bytes(b"no block")
+    with pytest.raises(FileFormatError, match=str(path)):
+        files.read((slice(0, 4), slice(0, 4)))
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot write"):
+        BlockFiles(tmp_path / "file", BlockGrid((4, 4), (4, 4)), np.uint8).write(0, np.ones((4, 4)))
