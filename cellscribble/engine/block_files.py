@@ -13,7 +13,7 @@ from numcodecs import Blosc
 
 from cellscribble.core.blocks import BlockGrid, Slices
 from cellscribble.core.errors import FileFormatError
-from cellscribble.io.atomic import TEMPORARY_MARK, explain_write_error
+from cellscribble.io.atomic import TEMPORARY_MARK, explain_write_error, remove
 
 _CODEC = Blosc("lz4", clevel=1, shuffle=Blosc.BITSHUFFLE)
 
@@ -49,7 +49,7 @@ class BlockFiles:
             temporary.write_bytes(_CODEC.encode(np.ascontiguousarray(values, self.dtype)))
             os.replace(temporary, path)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            remove(temporary)
             raise explain_write_error(error, path) from error
 
     def read(self, window: Slices) -> npt.NDArray[Any]:
