@@ -23,6 +23,15 @@ from cellscribble.engine.ready import SLAB, Ready
 from cellscribble.engine.schedule import Stage, run_stages
 from cellscribble.engine.workers import DaskExecutor, leave_interrupts_to_the_driver
 
+
+@pytest.fixture(autouse=True)
+def _ctrl_c_interrupts() -> Iterator[None]:
+    """A shell starts what it sends to the background deaf to Ctrl-C, and Python leaves that so."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 FOUR = BlockGrid((40,), (10,))
 
 
