@@ -20,6 +20,10 @@ from cellscribble.core.blocks import Slices
 from cellscribble.core.errors import InputError
 from cellscribble.core.labels import label_dtype
 from cellscribble.io.atomic import atomic_path
+from cellscribble.io.ome_zarr_read import RGB_COLOURS
+
+RGB_NAMES = ("red", "green", "blue")
+"""Channels of these names are written as those of a colour picture."""
 
 VERSIONS = ("0.4", "0.5")
 CHUNK_PX = {2: (512, 512), 3: (64, 64, 64)}
@@ -54,7 +58,7 @@ def write_ome_zarr(
     pixel_size_um : micrometres per pixel, one for each spatial axis
     kind : "labels" (nearest downsampling, image-label metadata) or "image" (mean)
     name : shown by viewers
-    channel_names : one a channel, images only
+    channel_names : one a channel, images only; `RGB_NAMES` for a colour picture
     n_levels : pyramid levels with the full one; by default as many as make Y and X at most 512
     version : OME-Zarr version, "0.4" or "0.5"
     attributes : further attributes of the group, for example {"cellscribble": provenance}
@@ -296,9 +300,12 @@ def _metadata(
     elif channel_names:
         top = float(np.iinfo(dtype).max) if dtype.kind == "u" else 1.0
         window = {"min": 0.0, "max": top, "start": 0.0, "end": top}
+        is_rgb = tuple(channel_names) == RGB_NAMES and dtype == np.uint8
+        colours = RGB_COLOURS if is_rgb else ("FFFFFF",) * len(channel_names)
         metadata["omero"] = {
             "channels": [
-                {"label": label, "color": "FFFFFF", "active": True, "window": window} for label in channel_names
+                {"label": label, "color": colour, "active": True, "window": window}
+                for label, colour in zip(channel_names, colours, strict=True)
             ]
         }
     return metadata

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,11 @@ from cellscribble.core.errors import FileFormatError, InputError
 from cellscribble.core.volume import ImageVolume
 from cellscribble.io.axes import check_axes, plan_axes, resolve_axes, to_canonical
 from cellscribble.io.pixel_size import PixelSize, micrometres
+
+RGB_COLOURS = ("FF0000", "00FF00", "0000FF")
+"""Colours of the channels of a colour picture, as converters of slides write them."""
+
+_NO_STAIN = re.compile(r"(channel)?[ :_]*[\d:]*|r(ed)?|g(reen)?|b(lue)?")
 
 LAZY_BYTES = 256 << 20
 """Images larger than this (unpacked) are read piece by piece."""
@@ -63,6 +69,7 @@ def open_ome_zarr(
         axes=plan.axes,
         pixel_size_um=size,
         name=name,
+        is_rgb=data.dtype == "uint8" and data.shape[0] == 3 and _is_colour_picture(attributes, names),
         channel_names=names if len(names) == data.shape[0] else (),
         origin=f"axes {letters} from {source}, {words}{series}",
     )
@@ -153,6 +160,14 @@ def _channel_names(attributes: Mapping[str, Any]) -> tuple[str, ...]:
     channels = omero.get("channels", ()) if isinstance(omero, Mapping) else ()
     names = tuple(str(c.get("label", "")) for c in channels if isinstance(c, Mapping))
     return names if any(names) else ()
+
+
+def _is_colour_picture(attributes: Mapping[str, Any], names: tuple[str, ...]) -> bool:
+    """Whether the channels are shown in red, green and blue, and named after nothing else: a stain has a name."""
+    omero = attributes.get("omero")
+    channels = omero.get("channels", ()) if isinstance(omero, Mapping) else ()
+    colours = [str(c.get("color", "")).lstrip("#").upper()[:6] for c in channels if isinstance(c, Mapping)]
+    return tuple(colours) == RGB_COLOURS and all(_NO_STAIN.fullmatch(name.lower()) for name in names)
 
 
 def _loaded(array: zarr.Array[Any], path: Path) -> Any:

@@ -138,3 +138,29 @@ def test_wrong_settings_and_existing_store_are_refused(tmp_path):
             write_ome_zarr(tmp_path / "b.zarr", labels, "YX", **bad)
     assert not (tmp_path / "b.zarr").exists()
     json.dumps(zarr.open_group(str(tmp_path / "a.zarr"), mode="r").attrs.asdict())
+
+
+@pytest.mark.parametrize(
+    ("labels", "is_rgb"),
+    [
+        (("red", "green", "blue"), True),
+        (("Channel 0", "Channel 1", "Channel 2"), True),
+        (("", "", ""), True),
+        (("DAPI", "GFP", "RFP"), False),
+    ],
+)
+def test_a_colour_picture_stays_one(tmp_path, labels, is_rgb):
+    pixels = np.random.default_rng(0).integers(0, 255, (3, 20, 30)).astype(np.uint8)
+    write_ome_zarr(tmp_path / "slide.zarr", pixels, "CYX", kind="image", channel_names=("red", "green", "blue"))
+    group = zarr.open_group(tmp_path / "slide.zarr", mode="r+")
+    omero = group.attrs["omero"]
+    for channel, label in zip(omero["channels"], labels, strict=True):
+        channel["label"] = label
+    group.attrs["omero"] = omero
+    assert open_image(tmp_path / "slide.zarr").is_rgb is is_rgb
+
+
+def test_three_stains_are_no_colour_picture(tmp_path):
+    pixels = np.zeros((3, 20, 30), np.uint8)
+    write_ome_zarr(tmp_path / "stains.zarr", pixels, "CYX", kind="image", channel_names=("DAPI", "GFP", "RFP"))
+    assert not open_image(tmp_path / "stains.zarr").is_rgb
