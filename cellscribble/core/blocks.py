@@ -104,6 +104,10 @@ class BlockGrid:
         ranges = [range(*s.indices(count)) for s, count in zip(places, self.counts, strict=True)]
         return [self.number(place) for place in itertools.product(*ranges)]
 
+    def numbers_meeting(self, window: Slices) -> list[int]:
+        """The blocks that share a pixel with a window of the image, in raster order."""
+        return self.numbers(self.meeting(window))
+
     def coarser(self, factor: int) -> BlockGrid:
         """The grid in which `factor` blocks along each axis are one."""
         return BlockGrid(self.shape, tuple(b * factor for b in self.block_px))

@@ -93,8 +93,9 @@ def _run(job: Job, index: int, model: Model, runner: Runner, options: PredictOpt
     def progress(done: float, total: float, words: str = "") -> None:
         report("progress", index=index, name=job.name, done=done, total=total, words=words)
 
-    if job.to_zarr and not _is_resampled(image, model, options):
-        found = segment_to_zarr(job, image, model, runner, options, record, progress)
+    fit = check_fit(image, model.metadata, rescale=options.rescale, ignore_pixel_size=options.ignore_pixel_size)
+    if job.to_zarr and fit.shape is None:
+        found = segment_to_zarr(job, image, fit.notes, model, runner, options, record, progress)
     else:
         found = _in_memory(job, image, model, runner, options, record, progress)
     report(
@@ -108,11 +109,6 @@ def _run(job: Job, index: int, model: Model, runner: Runner, options: PredictOpt
         notes=found["notes"],
         seconds=round(time.perf_counter() - start, 3),
     )
-
-
-def _is_resampled(image: ImageVolume, model: Model, options: PredictOptions) -> bool:
-    fit = check_fit(image, model.metadata, rescale=options.rescale, ignore_pixel_size=options.ignore_pixel_size)
-    return fit.shape is not None
 
 
 def _in_memory(

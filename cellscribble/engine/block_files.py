@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ from numcodecs import Blosc
 
 from cellscribble.core.blocks import BlockGrid, Slices
 from cellscribble.core.errors import FileFormatError
-from cellscribble.io.atomic import TEMPORARY_MARK, explain_write_error, remove
+from cellscribble.io.atomic import atomic_path
 
 _CODEC = Blosc("lz4", clevel=1, shuffle=Blosc.BITSHUFFLE)
 
@@ -42,15 +40,8 @@ class BlockFiles:
         OutputError
             If it cannot be written.
         """
-        path = self._path(k)
-        temporary = path.with_name(f"{TEMPORARY_MARK}{secrets.token_hex(4)}-{path.name}")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(numbered_path(self.folder, k), overwrite=True) as temporary:
             temporary.write_bytes(_CODEC.encode(np.ascontiguousarray(values, self.dtype)))
-            os.replace(temporary, path)
-        except OSError as error:
-            remove(temporary)
-            raise explain_write_error(error, path) from error
 
     def read(self, window: Slices) -> npt.NDArray[Any]:
         """The values in a window of the image.
@@ -61,7 +52,7 @@ class BlockFiles:
             If a file is damaged.
         """
         out = np.zeros([s.stop - s.start for s in window], self.dtype)
-        for k in self.grid.numbers(self.grid.meeting(window)):
+        for k in self.grid.numbers_meeting(window):
             box = self.grid.box(k)
             block = self._read(k, tuple(s.stop - s.start for s in box))
             if block is None:
@@ -73,7 +64,7 @@ class BlockFiles:
         return out
 
     def _read(self, k: int, shape: tuple[int, ...]) -> npt.NDArray[Any] | None:
-        path = self._path(k)
+        path = numbered_path(self.folder, k)
         try:
             return np.frombuffer(_CODEC.decode(path.read_bytes()), self.dtype).reshape(shape)
         except FileNotFoundError:
@@ -81,6 +72,7 @@ class BlockFiles:
         except (OSError, RuntimeError, ValueError) as error:
             raise FileFormatError(f"{path} cannot be read ({error}); delete {self.folder.parent}") from error
 
-    def _path(self, k: int) -> Path:
-        # Some disks are slow where a million files lie in one folder.
-        return self.folder / str(k // 1000) / str(k)
+
+def numbered_path(folder: Path, k: int, suffix: str = "") -> Path:
+    """Where the file of number `k` lies: some disks are slow where a million files lie in one folder."""
+    return folder / str(k // 1000) / f"{k}{suffix}"

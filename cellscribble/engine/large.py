@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from cellscribble.bundle import ModelMetadata
 from cellscribble.core.blocks import BlockGrid, levels, padded_shape
@@ -27,7 +28,6 @@ from cellscribble.engine.journal import EMPTY, FAILED, done_of
 from cellscribble.engine.progress import BlockProgress
 from cellscribble.engine.schedule import Stage, run_stages
 from cellscribble.engine.steps import (
-    Copy,
     Cut,
     Decide,
     DecideObjects,
@@ -39,7 +39,7 @@ from cellscribble.engine.steps import (
     at_most,
     decide_classes,
 )
-from cellscribble.engine.stores import n_levels, open_labels, open_probability, owned_levels
+from cellscribble.engine.stores import n_levels, open_store, owned_levels
 from cellscribble.engine.unfinished import Unfinished
 from cellscribble.infer.blockwise import READ_ERRORS, block_size, reading
 from cellscribble.infer.runner import Runner
@@ -133,8 +133,9 @@ class LargeRun:
         see = self._stage("see", self._see(seen, None if probability is None else probability["0"]))
         root, n_by_class = None, None
         if self._task.settings is None:
-            labels = self._labels(self._n_classes)
-            self._run([see, self._stage("number", Copy(seen, owned_levels(labels, self._blocks), self._blocks))])
+            labels, as_they_are = self._labels(self._n_classes), np.arange(self._n_classes + 1)
+            owned = owned_levels(labels, self._blocks)
+            self._run([see, self._stage("number", Number(seen, owned, lambda k: as_they_are, self._blocks))])
         else:
             labels, root, n_by_class = self._objects(seen, see, self._task.settings)
         self._shrink("labels", labels, len(owned_levels(labels, self._blocks)))
@@ -180,14 +181,14 @@ class LargeRun:
         return See(task.image, meta, self._network, self._intensity, self._blocks, decide, seen, probability, empty)
 
     def _probability(self) -> Any:
-        if not self._task.probability:
-            return None
-        path, block_px = self._unfinished.path("probability.zarr"), self._blocks.block_px
-        return open_probability(path, self._task.image, block_px, self._runner.metadata.classes, self._task.version)
+        return self._store("probability", np.uint8, self._runner.metadata.classes) if self._task.probability else None
 
     def _labels(self, highest: int) -> Any:
-        path, block_px = self._unfinished.path("labels.zarr"), self._blocks.block_px
-        return open_labels(path, self._task.image, block_px, label_dtype(highest), self._task.version)
+        return self._store("labels", label_dtype(highest))
+
+    def _store(self, name: str, dtype: npt.DTypeLike, classes: Sequence[str] = ()) -> Any:
+        path, block_px = self._unfinished.path(f"{name}.zarr"), self._blocks.block_px
+        return open_store(path, self._task.image, block_px, dtype, self._task.version, classes)
 
     def _classes(self, tables: Tables, labels: Any) -> tuple[int, ...]:
         """Write the class of each object into the label store; return how many there are of each."""

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cellscribble.core.errors import OutputError
-from cellscribble.io.atomic import TEMPORARY_MARK, check_writable, explain_write_error, remove, save_json
+from cellscribble.io.atomic import TEMPORARY_MARK, check_writable, exchange, explain_write_error, remove, save_json
 
 INTENT = "publish.json"
 
@@ -90,12 +90,7 @@ def _move(inner: Path, final: Path, aside: Path) -> None:
         if os.path.lexists(final) and (final.is_dir() or inner.is_dir()):
             # A folder cannot be replaced in one step.
             remove(aside)
-            os.rename(final, aside)
-            try:
-                os.rename(inner, final)
-            except OSError:
-                os.rename(aside, final)
-                raise
+            exchange(inner, final, aside)
         else:
             os.replace(inner, final)
     except OSError as error:

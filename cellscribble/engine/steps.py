@@ -27,7 +27,7 @@ from cellscribble.bundle import ModelMetadata
 from cellscribble.core.blocks import BlockGrid, Slices, padded_block, read_padded
 from cellscribble.core.intensity import Intensity
 from cellscribble.core.volume import ImageVolume
-from cellscribble.engine.block_files import BlockFiles
+from cellscribble.engine.block_files import BlockFiles, numbered_path
 from cellscribble.engine.empty import EmptyTest, Network
 from cellscribble.engine.journal import DONE, EMPTY
 from cellscribble.infer.blockwise import reading
@@ -148,7 +148,7 @@ class Join:
 
     def __call__(self, k: int) -> str:
         box = self.grid.box(k)
-        below = self.finer.numbers(self.finer.meeting(box))
+        below = self.finer.numbers_meeting(box)
         children = [Node.load(node_path(self.nodes, self.level - 1, child)) for child in below]
         if all(child.n_objects == 0 and child.open.n == 0 for child in children):
             return EMPTY
@@ -158,8 +158,8 @@ class Join:
 
 
 def node_path(folder: Path, level: int, k: int) -> Path:
-    # No folder with a million files.
-    return folder / str(level) / str(k // 1000) / f"{k}.npz"
+    """The file of a node."""
+    return numbered_path(folder / str(level), k, ".npz")
 
 
 class Tables:
@@ -199,7 +199,7 @@ class Tables:
         if level == len(self._grids) - 1:
             return 0, np.zeros(0, np.int64), node
         fine, coarse = self._grids[level], self._grids[level + 1]
-        (group,) = coarse.numbers(coarse.meeting(fine.box(k)))
+        (group,) = coarse.numbers_meeting(fine.box(k))
         before, of_open = self._read_group(level + 1, group)[k]
         return before, of_open, node
 
@@ -212,8 +212,7 @@ class Tables:
         return dict(zip(children, child_tables(node, before, of_open), strict=True))
 
     def _below(self, level: int, k: int) -> list[int]:
-        finer = self._grids[level - 1]
-        return finer.numbers(finer.meeting(self._grids[level].box(k)))
+        return self._grids[level - 1].numbers_meeting(self._grids[level].box(k))
 
 
 def write_levels(levels: Levels, box: Slices, labels: npt.NDArray[np.unsignedinteger[Any]]) -> None:
@@ -225,36 +224,19 @@ def write_levels(levels: Levels, box: Slices, labels: npt.NDArray[np.unsignedint
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Number:
-    """Give the pixels of a block their final object numbers."""
+    """Give the pixels of a block their final numbers: `table` has, for block k, that of each of the block's own."""
 
     numbers: BlockFiles
     levels: Levels
-    tables: Tables
-    grid: BlockGrid
-
-    def __call__(self, k: int) -> str:
-        table = self.tables(k)
-        if not table.any():
-            return EMPTY
-        box = self.grid.box(k)
-        write_levels(self.levels, box, table.astype(self.levels[0][0].dtype)[self.numbers.read(box)])
-        return DONE
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Copy:
-    """Where the labels are classes, `seen` is the answer."""
-
-    seen: BlockFiles
-    levels: Levels
+    table: Callable[[int], npt.NDArray[np.int64]]
     grid: BlockGrid
 
     def __call__(self, k: int) -> str:
         box = self.grid.box(k)
-        seen = self.seen.read(box)
-        if not seen.any():
+        own = self.numbers.read(box)
+        if not own.any():
             return EMPTY
-        write_levels(self.levels, box, seen.astype(self.levels[0][0].dtype))
+        write_levels(self.levels, box, self.table(k).astype(self.levels[0][0].dtype)[own])
         return DONE
 
 

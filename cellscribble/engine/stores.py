@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import zarr
 
@@ -16,42 +15,27 @@ from cellscribble.io.atomic import atomic_path
 from cellscribble.io.ome_zarr import CHUNK_PX, create_ome_zarr
 
 
-def open_labels(
+def open_store(
     path: Path,
     image: ImageVolume,
     block_px: Sequence[int],
     dtype: npt.DTypeLike,
     version: str,
+    classes: Sequence[str] = (),
 ) -> Any:
-    """The group of the label pyramid, its levels empty where nothing was written."""
+    """The group of a pyramid over `image`, made if it is not there; 0 where nothing was written.
+
+    Of labels (*spatial), or with `classes` of their probability (K, *spatial).
+    """
     if not path.exists():
         with atomic_path(path) as temporary:
             create_ome_zarr(
                 temporary,
-                image.spatial_shape,
+                (len(classes), *image.spatial_shape) if classes else image.spatial_shape,
                 dtype,
-                image.axes[1:],
+                image.axes if classes else image.axes[1:],
                 image.pixel_size_um,
-                name=path.stem,
-                version=version,
-                chunk_px=chunk_px(block_px),
-            )
-    return zarr.open_group(str(path), mode="r+")
-
-
-def open_probability(
-    path: Path, image: ImageVolume, block_px: Sequence[int], classes: Sequence[str], version: str
-) -> Any:
-    """The group of the probability's pyramid (K, *spatial) uint8, 255 for certain."""
-    if not path.exists():
-        with atomic_path(path) as temporary:
-            create_ome_zarr(
-                temporary,
-                (len(classes), *image.spatial_shape),
-                np.uint8,
-                image.axes,
-                image.pixel_size_um,
-                kind="image",
+                kind="image" if classes else "labels",
                 name=path.stem,
                 channel_names=classes,
                 version=version,

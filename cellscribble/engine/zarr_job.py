@@ -21,7 +21,6 @@ from cellscribble.engine.outputs import Job
 from cellscribble.engine.progress import BlockProgress, Say
 from cellscribble.engine.unfinished import check_targets, open_unfinished
 from cellscribble.engine.write import overlay
-from cellscribble.infer.fit import check_fit
 from cellscribble.infer.predict import CLASSES, segmenter_of
 from cellscribble.infer.runner import CPU, Runner, usable_cores
 from cellscribble.io.atomic import is_zarr, save_json
@@ -35,6 +34,7 @@ GPU_BLOCKS = 2
 def segment_to_zarr(
     job: Job,
     image: ImageVolume,
+    fit_notes: Sequence[str],
     model: Model,
     runner: Runner,
     options: PredictOptions,
@@ -47,6 +47,7 @@ def segment_to_zarr(
 
     Parameters
     ----------
+    fit_notes : what `check_fit` had to say of it
     record : how the result is made; what is found is added to it
     say : told about the progress
 
@@ -62,7 +63,6 @@ def segment_to_zarr(
         As `predict`.
     """
     start = time.perf_counter()
-    fit = check_fit(image, model.metadata, ignore_pixel_size=options.ignore_pixel_size)
     name, parameters = segmenter_of(model, as_classes=options.as_classes, threshold=options.threshold)
     task = Task(
         image,
@@ -72,7 +72,8 @@ def segment_to_zarr(
         skip_damaged=options.on_error == "skip",
         version=options.ome_zarr,
     )
-    key = _key(job, image, model, runner, options)
+    segmenter = {"name": name, "parameters": parameters}
+    key = _key(job, image, model, runner.provider, segmenter, options)
 
     def facts() -> dict[str, Any]:
         # Kept from the first start on, so that a resumed run gives the same file.
@@ -82,13 +83,13 @@ def segment_to_zarr(
     with open_unfinished(job.unfinished, key, facts) as unfinished:
         # While we waited for the folder another run may have finished.
         check_targets(job.unfinished, key, job.targets, options.overwrite)
-        notes = [*fit.notes, *((unfinished.note,) if unfinished.note else ())]
+        notes = [*fit_notes, *((unfinished.note,) if unfinished.note else ())]
         if not unfinished.publishing:
             network, n_networks = _network(model, runner, image, unfinished.facts["block_px"])
             progress = BlockProgress(say, image.n_pixels)
             outcome = LargeRun(task, unfinished, network, progress, n_networks).segment()
             notes += _notes(outcome, runner)
-            found = {"segmenter": {"name": name, "parameters": parameters}, "provider": runner.provider}
+            found = {"segmenter": segmenter, "provider": runner.provider}
             whole = unfinished.facts["record"] | found | _plain(outcome, unfinished.facts["block_px"])
             labels = zarr.open_group(str(unfinished.path("labels.zarr")), mode="r+")
             labels.attrs.update({"cellscribble": whole})
@@ -101,15 +102,16 @@ def segment_to_zarr(
     return written
 
 
-def _key(job: Job, image: ImageVolume, model: Model, runner: Runner, options: PredictOptions) -> dict[str, Any]:
+def _key(
+    job: Job, image: ImageVolume, model: Model, provider: str, segmenter: dict[str, Any], options: PredictOptions
+) -> dict[str, Any]:
     """What must be the same for a run to be gone on with."""
-    name, parameters = segmenter_of(model, as_classes=options.as_classes, threshold=options.threshold)
     return {
         "cellscribble": __version__,
         "model": model.sha256,
         "image": {**fingerprint(job.image), "shape": list(image.data.shape), "dtype": str(image.data.dtype)},
-        "segmenter": {"name": name, "parameters": parameters},
-        "provider": runner.provider,
+        "segmenter": segmenter,
+        "provider": provider,
         "axes": options.axes,
         "timepoint": options.timepoint,
         "level": options.level,

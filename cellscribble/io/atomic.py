@@ -108,13 +108,18 @@ def _replace(temporary: Path, path: Path) -> None:
     # A folder cannot be replaced in one step: move the old one aside, so that a crash between the
     # two renames leaves both versions on the disk.
     old = path.parent / f"{TEMPORARY_MARK}{secrets.token_hex(4)}-old-{path.name}"
-    os.rename(path, old)
-    try:
-        os.rename(temporary, path)
-    except OSError:
-        os.rename(old, path)
-        raise
+    exchange(temporary, path, old)
     remove(old)
+
+
+def exchange(new: Path, path: Path, aside: Path) -> None:
+    """Put `new` where `path` is, and that to `aside`; back again if the first fails. Raises OSError."""
+    os.rename(path, aside)
+    try:
+        os.rename(new, path)
+    except OSError:
+        os.rename(aside, path)
+        raise
 
 
 def explain_write_error(error: OSError, path: Path) -> OutputError:

@@ -155,19 +155,21 @@ def _pixel_size(letters: str, units: list[str], scale: list[float]) -> PixelSize
     return PixelSize(found.get("X"), found.get("Y"), found.get("Z"), "OME-Zarr metadata")
 
 
-def _channel_names(attributes: Mapping[str, Any]) -> tuple[str, ...]:
+def _channels(attributes: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     omero = attributes.get("omero")
     channels = omero.get("channels", ()) if isinstance(omero, Mapping) else ()
-    names = tuple(str(c.get("label", "")) for c in channels if isinstance(c, Mapping))
+    return [c for c in channels if isinstance(c, Mapping)]
+
+
+def _channel_names(attributes: Mapping[str, Any]) -> tuple[str, ...]:
+    names = tuple(str(c.get("label", "")) for c in _channels(attributes))
     return names if any(names) else ()
 
 
 def _is_colour_picture(attributes: Mapping[str, Any], names: tuple[str, ...]) -> bool:
     """Whether the channels are shown in red, green and blue, and named after nothing else: a stain has a name."""
-    omero = attributes.get("omero")
-    channels = omero.get("channels", ()) if isinstance(omero, Mapping) else ()
-    colours = [str(c.get("color", "")).lstrip("#").upper()[:6] for c in channels if isinstance(c, Mapping)]
-    return tuple(colours) == RGB_COLOURS and all(_NO_STAIN.fullmatch(name.lower()) for name in names)
+    colours = tuple(str(c.get("color", "")).lstrip("#").upper()[:6] for c in _channels(attributes))
+    return colours == RGB_COLOURS and all(_NO_STAIN.fullmatch(name.lower()) for name in names)
 
 
 def _loaded(array: zarr.Array[Any], path: Path) -> Any:

@@ -69,8 +69,7 @@ def segment_blocks(
         leaves[k], numbered[k] = leaf(closed), closed.numbers[basins]
     nodes = [[leaves[k] for k in range(len(grids[0]))]]
     children = [
-        [finer.numbers(finer.meeting(grid.box(k))) for k in range(len(grid))]
-        for finer, grid in itertools.pairwise(grids)
+        [finer.numbers_meeting(grid.box(k)) for k in range(len(grid))] for finer, grid in itertools.pairwise(grids)
     ]
     for grid, groups in zip(grids[1:], children, strict=True):
         parts = [[nodes[-1][child] for child in group] for group in groups]

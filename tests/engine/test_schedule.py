@@ -353,14 +353,22 @@ def test_a_second_ctrl_c_goes_out_at_once() -> None:
 
 @pytest.mark.parametrize("n_times", [1, 2])
 def test_two_ctrl_c_before_the_driver_looks_go_out_at_once(n_times: int) -> None:
-    out = threading.Event()
+    begun, out = threading.Event(), threading.Event()
+
+    def work(k: int) -> bool:
+        if k == 0:
+            return True
+        begun.set()
+        return out.wait(10)
 
     def finished(name: str, k: int, result: Any) -> None:
+        # One that has not begun is cancelled and not awaited.
+        assert begun.wait(10)
         threading.Timer(0.05, out.set).start()
         for _ in range(n_times):
             signal.raise_signal(signal.SIGINT)
 
-    stage = Stage("see", FOUR, (), lambda k: k == 0 or out.wait(10))
+    stage = Stage("see", FOUR, (), work)
     with ThreadPoolExecutor(2) as pool:
         with pytest.raises(KeyboardInterrupt):
             run_stages([stage], pool, at_once=2, done=nothing_done(stage), finished=finished, failed=never_fails)
