@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from importlib import metadata, util
 from pathlib import Path
 
 from cellscribble._version import __version__
+from cellscribble.bridge import fiji as bridge
 from cellscribble.infer.find_model import shipped_models
 from cellscribble.infer.runner import CUDA, cuda_device_present
 
@@ -216,7 +218,15 @@ def check_models() -> Check:
 
 def check_fiji(place: Path | None) -> Check:
     if place is not None:
-        return Check("Fiji", OK, str(place))
+        commands = bridge.examine(place)
+        again = f"cellscribble fiji-install {shlex.quote(str(place))}"
+        if commands is None:
+            remedy = f"for its menu Plugins > CellScribble: {again}"
+            return Check("Fiji", OK, f"{place}, without CellScribble's commands", remedy)
+        if not commands.current:
+            remedy = f"they are of another version or call another Python: {again}"
+            return Check("Fiji", WARNING, f"{place}, CellScribble's commands in {commands.folder}", remedy)
+        return Check("Fiji", OK, f"{place}, with CellScribble's commands")
     remedy = (
         f"to draw strokes in it, install Fiji (fiji.sc); if it is installed, set {FIJI_VARIABLES[0]} to its folder"
     )

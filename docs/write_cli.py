@@ -24,6 +24,7 @@ What holds for all commands:
   wrongly. 130: interrupted.
 - Nothing is overwritten unless you say `--overwrite`, and a file that is there is whole: everything is written under a
   temporary name first.
+- `cellscribble --macro COMMAND` is for macros and programs that read one line: [Fiji](fiji.md) tells how it answers.
 - In a batch, a file that fails is reported and the others go on; the end lists what failed, and the exit code is 1.
 """
 

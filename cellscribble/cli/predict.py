@@ -83,7 +83,9 @@ def _parse_block(ctx: click.Context, param: click.Parameter, value: str | None) 
     "--ome-zarr", type=click.Choice(VERSIONS), default="0.4", show_default=True, help="Version that is written."
 )
 @click.option("--threshold", type=float, metavar="P", help="Decide at this probability, not at the model's.")
-def command(inputs: tuple[Path, ...], model: str | None, out: Path | None, as_json: bool, **settings: Any) -> None:
+def command(
+    inputs: tuple[Path, ...], model: str | None, out: Path | None, as_json: bool, **settings: Any
+) -> list[Path]:
     """Segment images, folders of images, or OME-Zarr stores.
 
     Writes NAME_labels.tif (NAME_labels.zarr for a Zarr or a huge image) that Fiji, CellProfiler and napari open,
@@ -98,6 +100,7 @@ def command(inputs: tuple[Path, ...], model: str | None, out: Path | None, as_js
         jobs = predict_files(inputs, loaded, out, options, _Reporter(bar, as_json=as_json))
     folders = ", ".join(dict.fromkeys(str(job.labels.parent) for job in jobs))
     say(f"{_count(len(jobs), 'image')} done, results in {folders}")
+    return [job.labels for job in jobs]
 
 
 class _Reporter:

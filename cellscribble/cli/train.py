@@ -32,7 +32,9 @@ from cellscribble.methods.registry import DEFAULT_METHOD, METHODS
 @click.option("--timepoint", type=int, help="Which time point of a series, from 0.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out, exactly.")
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON lines on stdout.")
-def command(images: Path, scribbles: Path, out: Path | None, as_json: bool, resume: bool, **options: Any) -> None:
+def command(
+    images: Path, scribbles: Path, out: Path | None, as_json: bool, resume: bool, **options: Any
+) -> list[Path]:
     """Train a network on IMAGES from the strokes in SCRIBBLES, and export model.onnx.
 
     An image and its strokes have the same name. Ctrl-C stops after the step and exports the best so far.
@@ -68,6 +70,7 @@ def command(images: Path, scribbles: Path, out: Path | None, as_json: bool, resu
         from cellscribble.core.errors import BatchError
 
         raise BatchError(training_set.failures, len(training_set.pairs))
+    return [model.path]
 
 
 def spin_briefly() -> None:

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cellscribble.core.errors import CellScribbleError, InputError
+from cellscribble.core.errors import CellScribbleError
 from cellscribble.io.atomic import is_zarr, save_text
 from cellscribble.io.images import IMAGE_SUFFIXES, image_name, list_images, natural_key, open_image
+from cellscribble.io.label_images import read_labels
 from cellscribble.metrics.contingency import check_same_shape
 from cellscribble.metrics.scores import Scores, evaluate
 
@@ -106,29 +107,6 @@ def evaluate_files(predictions: str | Path, truth: str | Path, *, semantic: bool
         except CellScribbleError as error:
             evaluation.failures[pair.name] = str(error)
     return evaluation
-
-
-def read_labels(path: Path) -> npt.NDArray[Any]:
-    """A label file as (*spatial) int; whole numbers stored as float (Fiji's 32-bit) are taken.
-
-    Raises
-    ------
-    InputError
-        If it has several channels or holds fractions.
-    """
-    image = open_image(path)
-    if image.n_channels != 1:
-        raise InputError(
-            f"{path} has {image.n_channels} channels; a label image has one number a pixel "
-            "(a coloured picture of labels cannot be scored, save the labels themselves)"
-        )
-    data = np.asarray(image.data[0])
-    if data.dtype.kind != "f":
-        return data
-    whole = np.isfinite(data).all() and bool((data == np.rint(data)).all())
-    if not whole:
-        raise InputError(f"{path} holds fractions; expected a label image, one whole number an object")
-    return data.astype(np.int64)
 
 
 def read_foreground(path: Path) -> npt.NDArray[np.floating[Any]]:

@@ -34,7 +34,7 @@ def test_help_and_version_import_nothing_heavy(args):
     assert not modules & set(HEAVY)
 
 
-@pytest.mark.parametrize("command", ["predict", "evaluate", "info", "methods", "simulate"])
+@pytest.mark.parametrize("command", ["predict", "evaluate", "rois", "info", "methods", "simulate", "fiji-install"])
 def test_help_of_torch_free_commands_imports_no_torch(command):
     code, modules, stderr = modules_after(command, "--help")
     assert code == 0, stderr
