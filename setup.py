@@ -47,8 +47,9 @@ TEST = [
 # Folders beside the package that are installed inside it, so that `cellscribble demo` and
 # `predict -m NAME` find them wherever CellScribble is installed.
 SHIPPED = {
-    "cellscribble.examples": ["README.md", "*.csv", "*/*/*.tif"],
+    "cellscribble.examples": ["README.md", "*.csv", "*/*/*.tif", "*/*.cppipe"],
     "cellscribble.models": ["README.md", "*/model.onnx", "*/README.md"],
+    "cellscribble.plugins": ["README.md", "*/*.py"],
 }
 
 setup(
@@ -61,7 +62,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=[*find_packages(include=["cellscribble", "cellscribble.*"]), *SHIPPED],
-    package_dir={f"cellscribble.{folder}": folder for folder in ("examples", "models")},
+    package_dir={f"cellscribble.{folder}": folder for folder in ("examples", "models", "plugins")},
     package_data={"cellscribble": ["py.typed"], **SHIPPED},
     install_requires=INSTALL,
     extras_require={

@@ -77,7 +77,7 @@ def test_commands_and_options_in_the_texts_exist(page):
     text = page.read_text(encoding="utf-8")
     for name in re.findall(r"(?:^\$ |`|^|bin/)cellscribble ([a-z]+)", text, re.MULTILINE):
         assert name in COMMANDS, f"there is no command {name!r}"
-    foreign = {"--quick", "--set", "--help"}
+    foreign = {"--quick", "--set", "--help", "--plugins-directory"}
     assert options_in(text) - foreign <= options_in(help_page()), page
 
 

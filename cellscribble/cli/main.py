@@ -19,6 +19,7 @@ from cellscribble.core.errors import CellScribbleError
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("cellscribble.cli.train:command", "Train a network from strokes and export model.onnx."),
     "predict": ("cellscribble.cli.predict:command", "Segment images, folders or OME-Zarr with a model."),
+    "measure": ("cellscribble.cli.measure:command", "Measure objects: tables as CellProfiler exports them."),
     "evaluate": ("cellscribble.cli.evaluate:command", "Score labels against labels drawn by hand."),
     "info": ("cellscribble.cli.info:command", "Show what a model says about itself."),
     "simulate": ("cellscribble.cli.simulate:command", "Make strokes from full label images."),

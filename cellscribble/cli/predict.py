@@ -23,7 +23,8 @@ Examples:
 """
 
 
-def _parse_block(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+def parse_block(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    """The numbers of a block size, "512" or "64,256,256"."""
     if value is None:
         return None
     try:
@@ -53,11 +54,12 @@ def _parse_block(ctx: click.Context, param: click.Parameter, value: str | None) 
 @click.option("--classes", "as_classes", is_flag=True, help="Label classes instead of single objects.")
 @click.option("--probability", is_flag=True, help="Also write the probability of each class.")
 @click.option("--overlay/--no-overlay", default=False, help="Also write a PNG with the outlines on the image.")
+@click.option("--cellprofiler", is_flag=True, help="Also write a folder that CellProfiler measures as it stands.")
 @click.option("--overwrite", is_flag=True, help="Replace results that exist.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines on stdout.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option(
-    "--block", "block_px", metavar="PX", callback=_parse_block, help="Block size, 512 or z,y,x: memory against speed."
+    "--block", "block_px", metavar="PX", callback=parse_block, help="Block size, 512 or z,y,x: memory against speed."
 )
 @click.option("--axes", help="Axes of the file where it does not say them, such as ZCYX.")
 @click.option("--timepoint", type=click.IntRange(0), metavar="N", help="Which time point of a series, from 0.")
@@ -134,6 +136,8 @@ class _Reporter:
             say(f"  {found} -> {fields['labels']} ({fields['seconds']:.1f} s)")
         elif event == "failed":
             warn(f"{fields['image']} failed: {fields['message']}")
+        elif event == "cellprofiler":
+            say(f"measure with CellProfiler: {fields['command']}")
 
 
 def _count(n: int, what: str) -> str:

@@ -12,6 +12,7 @@ from cellscribble import provenance
 from cellscribble.bundle import Model
 from cellscribble.core.errors import BatchError, CellScribbleError, InputError
 from cellscribble.core.volume import ImageVolume
+from cellscribble.engine.cellprofiler import CellProfilerFolder
 from cellscribble.engine.options import PredictOptions
 from cellscribble.engine.outputs import Job, plan_jobs
 from cellscribble.engine.write import write_results
@@ -27,7 +28,7 @@ SCHEMA = 1
 
 
 class Report(Protocol):
-    """Hears what happens: events "start", "image", "progress", "done", "failed" with their fields."""
+    """Hears what happens: events "start", "image", "progress", "done", "failed", "cellprofiler" with their fields."""
 
     def __call__(self, event: str, /, **fields: Any) -> None: ...
 
@@ -57,24 +58,39 @@ def predict_files(
     jobs = plan_jobs(
         inputs, out, probability=options.probability, overlay=options.overlay, overwrite=options.overwrite
     )
+    export = _cellprofiler(out, jobs, model, options) if options.cellprofiler else None
     runner = Runner(model, options.device)
     report("start", model=model.path, sha256=model.sha256, provider=runner.provider, n_images=len(jobs))
     failures: dict[str, str] = {}
     for index, job in enumerate(jobs):
         try:
-            _run(job, index, model, runner, options, report)
+            image = _run(job, index, model, runner, options, report)
+            if export is not None:
+                export.add(job, image)
         except (CellScribbleError, OSError, MemoryError) as error:
             known = _explain(error, job)
             if len(jobs) == 1:
                 raise known from error.__cause__ if known is error else error
             failures[str(job.image)] = str(known)
             report("failed", index=index, image=job.image, message=str(known))
+    if export is not None:
+        export.finish()
+        report("cellprofiler", folder=export.path, command=export.command)
     if failures:
         raise BatchError(failures, len(jobs) - len(failures))
     return jobs
 
 
-def _run(job: Job, index: int, model: Model, runner: Runner, options: PredictOptions, report: Report) -> None:
+def _cellprofiler(
+    out: str | Path | None, jobs: Sequence[Job], model: Model, options: PredictOptions
+) -> CellProfilerFolder:
+    if options.as_classes:
+        raise InputError("--cellprofiler is about single objects, --classes about none; leave one out")
+    as_stored = options.axes is None and options.timepoint is None and options.level == 0
+    return CellProfilerFolder(out, jobs, model.metadata.channels, as_stored=as_stored, overwrite=options.overwrite)
+
+
+def _run(job: Job, index: int, model: Model, runner: Runner, options: PredictOptions, report: Report) -> ImageVolume:
     start = time.perf_counter()
     image = open_image(job.image, axes=options.axes, timepoint=options.timepoint, level=options.level)
     understood = describe_image(image)
@@ -109,6 +125,7 @@ def _run(job: Job, index: int, model: Model, runner: Runner, options: PredictOpt
         notes=found["notes"],
         seconds=round(time.perf_counter() - start, 3),
     )
+    return image
 
 
 def _in_memory(

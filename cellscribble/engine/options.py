@@ -11,7 +11,7 @@ class PredictOptions:
 
     `as_classes`, `threshold`, `block_px`, `device`, `rescale`, `ignore_pixel_size` as in `predict`;
     `axes`, `timepoint`, `level` as in `open_image`; `skip_empty`, `on_error` and `ome_zarr` concern
-    results that are OME-Zarr stores only.
+    results that are OME-Zarr stores only. `cellprofiler` as in `cellscribble.engine.cellprofiler`.
     """
 
     as_classes: bool = False
@@ -29,3 +29,4 @@ class PredictOptions:
     skip_empty: bool = True
     on_error: str = "fail"
     ome_zarr: str = "0.4"
+    cellprofiler: bool = False

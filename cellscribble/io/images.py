@@ -24,7 +24,7 @@ ZARR_SUFFIXES = (".ome.zarr", ".zarr")
 IMAGE_SUFFIXES = TIFF_SUFFIXES + PICTURE_SUFFIXES + ZARR_SUFFIXES
 """Longest first where one ends with another."""
 
-OUTPUT_ENDINGS = ("_labels", "_probability", "_uncertainty", "_overlay")
+OUTPUT_ENDINGS = ("_labels", "_probability", "_uncertainty", "_overlay", "_cellscribble")
 """What `predict` appends to an image's name; such files are not taken as images of a folder."""
 
 SCRIBBLE_ENDINGS = ("_scribbles", "_scribble", "_strokes")
