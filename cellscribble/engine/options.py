@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cellscribble.core.errors import InputError
+from cellscribble.engine.shards import Shard
+
 
 @dataclass(frozen=True, slots=True)
 class PredictOptions:
@@ -11,7 +14,13 @@ class PredictOptions:
 
     `as_classes`, `threshold`, `block_px`, `device`, `rescale`, `ignore_pixel_size` as in `predict`;
     `axes`, `timepoint`, `level` as in `open_image`; `skip_empty`, `on_error` and `ome_zarr` concern
-    results that are OME-Zarr stores only.
+    results that are OME-Zarr stores only. Of `workers` (local processes), `scheduler` (of dask.distributed) and
+    `shard` (which of how many, from 1) one may be given; they say who does the work, not what comes out.
+
+    Raises
+    ------
+    InputError
+        If options exclude each other.
     """
 
     as_classes: bool = False
@@ -29,3 +38,10 @@ class PredictOptions:
     skip_empty: bool = True
     on_error: str = "fail"
     ome_zarr: str = "0.4"
+    workers: int | None = None
+    scheduler: str | None = None
+    shard: Shard | None = None
+
+    def __post_init__(self) -> None:
+        if sum(given is not None for given in (self.workers, self.scheduler, self.shard)) > 1:
+            raise InputError("--workers, --scheduler and --shard exclude each other; give one")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cellscribble.core.errors import CellScribbleError, InputError, OutputError
 from cellscribble.engine.publish import is_publishing
+from cellscribble.engine.shards import Shard, part
 from cellscribble.io.atomic import is_zarr
 from cellscribble.io.images import image_name, list_images, open_image
 
@@ -66,6 +67,7 @@ def plan_jobs(
     probability: bool = False,
     overlay: bool = False,
     overwrite: bool = False,
+    shard: Shard | None = None,
 ) -> list[Job]:
     """One job for each image that `inputs` mean.
 
@@ -75,6 +77,7 @@ def plan_jobs(
     out : folder of all results; by default `DEFAULT_OUT` for files and beside the image for a Zarr
     probability, overlay : wanted besides the labels
     overwrite : results that exist are replaced
+    shard : of images that are segmented in memory only this one's part is taken; stores are shared block by block
 
     Raises
     ------
@@ -93,6 +96,9 @@ def plan_jobs(
                 f"{other.image} and {job.image} have one name, so both would be written to {job.labels}; "
                 "predict them in two runs with another -o each"
             )
+    if shard is not None:
+        whole = [job for job in jobs if not job.to_zarr]
+        jobs = [job for job in jobs if job.to_zarr or job in whole[part(len(whole), shard)]]
     # A run that was interrupted while it moved its results out has some there already; `check_targets` looks closer.
     existing = [path for job in jobs if not is_publishing(job.unfinished) for path in job.files if path.exists()]
     if existing and not overwrite:

@@ -157,9 +157,14 @@ class Join:
         return DONE
 
 
+def node_folder(folder: Path, level: int) -> Path:
+    """The folder of the nodes of a level."""
+    return folder / str(level)
+
+
 def node_path(folder: Path, level: int, k: int) -> Path:
     """The file of a node."""
-    return numbered_path(folder / str(level), k, ".npz")
+    return numbered_path(node_folder(folder, level), k, ".npz")
 
 
 class Tables:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import zarr
 
 from cellscribble.core.blocks import BlockGrid
+from cellscribble.core.errors import OutputError
 from cellscribble.core.volume import ImageVolume
 from cellscribble.io.atomic import atomic_path
 from cellscribble.io.ome_zarr import CHUNK_PX, create_ome_zarr
@@ -25,22 +26,27 @@ def open_store(
 ) -> Any:
     """The group of a pyramid over `image`, made if it is not there; 0 where nothing was written.
 
-    Of labels (*spatial), or with `classes` of their probability (K, *spatial).
+    Of labels (*spatial), or with `classes` of their probability (K, *spatial). Several processes may call it at once.
     """
     if not path.exists():
-        with atomic_path(path) as temporary:
-            create_ome_zarr(
-                temporary,
-                (len(classes), *image.spatial_shape) if classes else image.spatial_shape,
-                dtype,
-                image.axes if classes else image.axes[1:],
-                image.pixel_size_um,
-                kind="image" if classes else "labels",
-                name=path.stem,
-                channel_names=classes,
-                version=version,
-                chunk_px=chunk_px(block_px),
-            )
+        try:
+            with atomic_path(path) as temporary:
+                create_ome_zarr(
+                    temporary,
+                    (len(classes), *image.spatial_shape) if classes else image.spatial_shape,
+                    dtype,
+                    image.axes if classes else image.axes[1:],
+                    image.pixel_size_um,
+                    kind="image" if classes else "labels",
+                    name=path.stem,
+                    channel_names=classes,
+                    version=version,
+                    chunk_px=chunk_px(block_px),
+                )
+        except OutputError:
+            if not path.exists():
+                raise
+            # Another process was first; the two are alike.
     return zarr.open_group(str(path), mode="r+")
 
 

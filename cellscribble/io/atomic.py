@@ -47,7 +47,7 @@ def atomic_path(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
     temporary = path.parent / f"{TEMPORARY_MARK}{secrets.token_hex(4)}-{path.name}"
     try:
         yield temporary
-        _replace(temporary, path)
+        _replace(temporary, path, overwrite)
     except OutputError:
         raise
     except OSError as error:
@@ -101,7 +101,11 @@ def remove(path: Path) -> None:
             return
 
 
-def _replace(temporary: Path, path: Path) -> None:
+def _replace(temporary: Path, path: Path, overwrite: bool) -> None:
+    if temporary.is_dir() and not overwrite:
+        # Of several processes that make one store the first wins: the system puts no folder over one that holds files.
+        os.rename(temporary, path)
+        return
     if not path.is_dir() or path.is_symlink():
         os.replace(temporary, path)
         return
@@ -130,6 +134,8 @@ def explain_write_error(error: OSError, path: Path) -> OutputError:
         remedy = f"the folder {path.parent} is not writable; choose another output folder"
     elif error.errno == errno.ENAMETOOLONG:
         remedy = "the name is too long for this disk; choose a shorter one"
+    elif error.errno == errno.ENOTEMPTY:
+        remedy = "it exists meanwhile; give --overwrite, or another output"
     elif error.errno in (errno.ENOTDIR, errno.EEXIST):
         remedy = f"{path.parent} is not a folder; choose another output folder"
     else:

@@ -14,7 +14,6 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cellscribble.bundle import open_model
 from cellscribble.core.errors import FileFormatError, OutputError
 from cellscribble.core.volume import ImageVolume
 from cellscribble.engine import outputs, steps
@@ -25,26 +24,8 @@ from cellscribble.infer.runner import Runner
 from cellscribble.io import ome_zarr_read
 from cellscribble.io.images import open_image
 from cellscribble.io.ome_zarr import write_ome_zarr
-from tests.infer.analytic import disks, metadata, write_model
+from tests.infer.analytic import disks
 from tests.segment.test_blocks import assert_same_objects, blobs
-
-OBJECTS = {"threshold": 0.5, "smallest_object_px": 3, "largest_radius_px": 6.0, "largest_hole_px": 4}
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models")
-    classes = {"classes": ("background", "a", "b"), "colors": ((0, 0, 0), (255, 0, 0), (0, 255, 0))}
-    kinds = {2: metadata(2), 3: metadata(3), "classes": metadata(2, **classes)}
-    return {
-        kind: open_model(
-            write_model(
-                folder / f"{kind}.onnx",
-                metadata(meta.ndim, **({} if kind != "classes" else classes), segmenter_parameters=OBJECTS),
-            )
-        )
-        for kind, meta in kinds.items()
-    }
 
 
 def picture(shape: tuple[int, ...], seed: int = 0, radius: float = 6.0) -> np.ndarray:
