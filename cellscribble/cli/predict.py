@@ -12,6 +12,7 @@ from cellscribble.cli.memory import keep_freed_memory
 from cellscribble.cli.output import Bar, emit, progress_bar, say, shorten, warn
 from cellscribble.engine.batch import predict_files
 from cellscribble.engine.options import PredictOptions
+from cellscribble.engine.outputs import AUTO, FORMS
 from cellscribble.infer.find_model import find_model
 from cellscribble.infer.fit import format_um
 from cellscribble.io.ome_zarr import VERSIONS
@@ -36,7 +37,7 @@ def _parse_block(ctx: click.Context, param: click.Parameter, value: str | None) 
 
 
 @click.command(epilog=EPILOG)
-@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=click.Path(path_type=Path))
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=click.Path())
 @click.option(
     "-m",
     "--model",
@@ -48,10 +49,11 @@ def _parse_block(ctx: click.Context, param: click.Parameter, value: str | None) 
     "--out",
     metavar="FOLDER",
     type=click.Path(path_type=Path),
-    help="Folder of the results. [default: ./cellscribble_out; for a Zarr, beside it]",
+    help="Folder of the results. [default: ./cellscribble_out; for a Zarr, beside it; for a URL, here]",
 )
 @click.option("--classes", "as_classes", is_flag=True, help="Label classes instead of single objects.")
 @click.option("--probability", is_flag=True, help="Also write the probability of each class.")
+@click.option("--uncertainty", is_flag=True, help="Also write how unsure the model is (0 to 255).")
 @click.option("--overlay/--no-overlay", default=False, help="Also write a PNG with the outlines on the image.")
 @click.option("--overwrite", is_flag=True, help="Replace results that exist.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines on stdout.")
@@ -82,9 +84,17 @@ def _parse_block(ctx: click.Context, param: click.Parameter, value: str | None) 
 @click.option(
     "--ome-zarr", type=click.Choice(VERSIONS), default="0.4", show_default=True, help="Version that is written."
 )
+@click.option(
+    "--format",
+    type=click.Choice(FORMS),
+    default=AUTO,
+    show_default=True,
+    help="Of the results; auto: Zarr for a Zarr or a huge image, else TIFF.",
+)
+@click.option("--into-image", metavar="NAME", help="Zarr: put labels into the image itself, as labels/NAME.")
 @click.option("--threshold", type=float, metavar="P", help="Decide at this probability, not at the model's.")
-def command(inputs: tuple[Path, ...], model: str | None, out: Path | None, as_json: bool, **settings: Any) -> None:
-    """Segment images, folders of images, or OME-Zarr stores.
+def command(inputs: tuple[str, ...], model: str | None, out: Path | None, as_json: bool, **settings: Any) -> None:
+    """Segment images, folders of images, or OME-Zarr stores, also at a URL.
 
     Writes NAME_labels.tif (NAME_labels.zarr for a Zarr or a huge image) that Fiji, CellProfiler and napari open,
     and NAME_labels.json that says how it was made.

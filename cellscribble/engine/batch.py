@@ -15,12 +15,13 @@ from cellscribble.core.volume import ImageVolume
 from cellscribble.engine.options import PredictOptions
 from cellscribble.engine.outputs import Job, plan_jobs
 from cellscribble.engine.write import write_results
-from cellscribble.engine.zarr_job import segment_to_zarr
+from cellscribble.engine.zarr_job import segment_to_zarr, written_version
 from cellscribble.infer.blockwise import Progress
 from cellscribble.infer.fit import check_fit
 from cellscribble.infer.predict import Prediction, predict
 from cellscribble.infer.runner import Runner
 from cellscribble.io.images import open_image
+from cellscribble.io.remote import is_url
 
 SCHEMA = 1
 """Of the JSON file beside each result."""
@@ -55,7 +56,14 @@ def predict_files(
         If nothing can be started (see `plan_jobs`, `Runner`), or the only image failed.
     """
     jobs = plan_jobs(
-        inputs, out, probability=options.probability, overlay=options.overlay, overwrite=options.overwrite
+        inputs,
+        out,
+        probability=options.probability,
+        uncertainty=options.uncertainty,
+        overlay=options.overlay,
+        overwrite=options.overwrite,
+        form=options.format,
+        into=options.into_image,
     )
     runner = Runner(model, options.device)
     report("start", model=model.path, sha256=model.sha256, provider=runner.provider, n_images=len(jobs))
@@ -86,7 +94,7 @@ def _run(job: Job, index: int, model: Model, runner: Runner, options: PredictOpt
         "versions": provenance.versions(),
         "model": {"path": str(model.path.resolve()), "sha256": model.sha256, "name": model.metadata.name},
         "settings": asdict(options),
-        "image": {"path": str(job.image.resolve()), **understood},
+        "image": {"path": job.image if is_url(job.image) else str(Path(job.image).resolve()), **understood},
         "classes": list(model.metadata.classes),
     }
 
@@ -94,7 +102,7 @@ def _run(job: Job, index: int, model: Model, runner: Runner, options: PredictOpt
         report("progress", index=index, name=job.name, done=done, total=total, words=words)
 
     fit = check_fit(image, model.metadata, rescale=options.rescale, ignore_pixel_size=options.ignore_pixel_size)
-    if job.to_zarr and fit.shape is None:
+    if job.by_blocks and fit.shape is None:
         found = segment_to_zarr(job, image, fit.notes, model, runner, options, record, progress)
     else:
         found = _in_memory(job, image, model, runner, options, record, progress)
@@ -104,6 +112,7 @@ def _run(job: Job, index: int, model: Model, runner: Runner, options: PredictOpt
         image=job.image,
         labels=job.labels,
         probability=job.probability,
+        uncertainty=job.uncertainty,
         overlay=job.overlay,
         n_objects=found["n_objects"],
         notes=found["notes"],
@@ -139,7 +148,7 @@ def _in_memory(
         "notes": list(prediction.notes),
         "seconds": round(time.perf_counter() - start, 3),
     }
-    write_results(job, image, prediction, record | found, overwrite=options.overwrite)
+    write_results(job, image, prediction, record | found, written_version(job, options), overwrite=options.overwrite)
     return found
 
 

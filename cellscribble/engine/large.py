@@ -52,10 +52,11 @@ class Task:
     """One image to segment.
 
     settings : of the objects; None where the labels are classes
-    probability : whether it is kept
+    probability, uncertainty : whether they are kept
     skip_empty : whether empty blocks are spared the network
     skip_damaged : whether blocks that cannot be read are left out instead of ending the run
     version : of OME-Zarr that is written
+    source : path from the labels to their image, where they become part of it
     """
 
     image: ImageVolume
@@ -64,6 +65,8 @@ class Task:
     skip_empty: bool = True
     skip_damaged: bool = False
     version: str = "0.4"
+    uncertainty: bool = False
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +130,13 @@ class LargeRun:
         self._damaged: dict[int, str] = {}
 
     def segment(self) -> Outcome:
-        """Fill "labels.zarr" and "probability.zarr" in the folder; what is done already is not done again."""
+        """Fill "labels.zarr" and what else is wanted in the folder; what is done already is not done again."""
         seen = BlockFiles(self._unfinished.path("seen"), self._blocks, np.uint8)
-        probability = self._probability()
-        see = self._stage("see", self._see(seen, None if probability is None else probability["0"]))
+        task = self._task
+        wanted = {"probability": self._runner.metadata.classes} if task.probability else {}
+        wanted |= {"uncertainty": ("uncertainty",)} if task.uncertainty else {}
+        stores = {name: self._store(name, np.uint8, channels) for name, channels in wanted.items()}
+        see = self._stage("see", self._see(seen, {name: group["0"] for name, group in stores.items()}))
         root, n_by_class = None, None
         if self._task.settings is None:
             labels, as_they_are = self._labels(self._n_classes), np.arange(self._n_classes + 1)
@@ -139,8 +145,8 @@ class LargeRun:
         else:
             labels, root, n_by_class = self._objects(seen, see, self._task.settings)
         self._shrink("labels", labels, len(owned_levels(labels, self._blocks)))
-        if probability is not None:
-            self._shrink("probability", probability, 1)
+        for name, group in stores.items():
+            self._shrink(name, group, 1)
         damaged = [([[s.start, s.stop] for s in self._blocks.box(k)], why) for k, why in sorted(self._damaged.items())]
         return Outcome(
             n_objects=None if root is None else root.n_objects,
@@ -170,7 +176,7 @@ class LargeRun:
         self._run([self._stage("number", Number(numbers, owned_levels(labels, blocks), tables, blocks))])
         return labels, tables.root, self._classes(tables, labels) if several else None
 
-    def _see(self, seen: BlockFiles, probability: Any) -> See:
+    def _see(self, seen: BlockFiles, kept: dict[str, Any]) -> See:
         task, meta = self._task, self._runner.metadata
         decide: Decide = decide_classes if task.settings is None else DecideObjects(task.settings)
         empty = None
@@ -178,17 +184,26 @@ class LargeRun:
             empty = EmptyTest(
                 self._network, self._intensity, meta.halo_px, meta.stride_multiple, lambda p: not decide(p).any()
             )
-        return See(task.image, meta, self._network, self._intensity, self._blocks, decide, seen, probability, empty)
-
-    def _probability(self) -> Any:
-        return self._store("probability", np.uint8, self._runner.metadata.classes) if self._task.probability else None
+        return See(
+            task.image,
+            meta,
+            self._network,
+            self._intensity,
+            self._blocks,
+            decide,
+            seen,
+            kept.get("probability"),
+            empty,
+            kept.get("uncertainty"),
+        )
 
     def _labels(self, highest: int) -> Any:
         return self._store("labels", label_dtype(highest))
 
     def _store(self, name: str, dtype: npt.DTypeLike, classes: Sequence[str] = ()) -> Any:
         path, block_px = self._unfinished.path(f"{name}.zarr"), self._blocks.block_px
-        return open_store(path, self._task.image, block_px, dtype, self._task.version, classes)
+        task = self._task
+        return open_store(path, task.image, block_px, dtype, task.version, classes, task.source)
 
     def _classes(self, tables: Tables, labels: Any) -> tuple[int, ...]:
         """Write the class of each object into the label store; return how many there are of each."""
@@ -201,7 +216,9 @@ class LargeRun:
         n_space = self._task.image.ndim
         for level in range(first, n_levels(group)):
             array = group[str(level)]
-            block_px = [c * n for c, n in zip(array.chunks[-n_space:], (1, 4, 4)[-n_space:], strict=True)]
+            n_chunks = (1, 1, 1) if array.shards else (1, 4, 4)
+            sizes = (array.shards or array.chunks)[-n_space:]
+            block_px = [size * n for size, n in zip(sizes, n_chunks[-n_space:], strict=True)]
             grid = BlockGrid(tuple(array.shape[-n_space:]), tuple(block_px))
             self._run([Stage(f"{name}{level}", grid, (0,) * n_space, Shrink(group, level, grid))])
 

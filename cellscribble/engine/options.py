@@ -10,12 +10,14 @@ class PredictOptions:
     """What `cellscribble predict` can be told; names and meaning as its flags.
 
     `as_classes`, `threshold`, `block_px`, `device`, `rescale`, `ignore_pixel_size` as in `predict`;
-    `axes`, `timepoint`, `level` as in `open_image`; `skip_empty`, `on_error` and `ome_zarr` concern
-    results that are OME-Zarr stores only.
+    `axes`, `timepoint`, `level` as in `open_image`; `format`, `into_image` as in `plan_jobs`;
+    `skip_empty` and `on_error` concern images that are segmented block by block, `ome_zarr` results
+    that are OME-Zarr stores.
     """
 
     as_classes: bool = False
     probability: bool = False
+    uncertainty: bool = False
     overlay: bool = False
     overwrite: bool = False
     threshold: float | None = None
@@ -29,3 +31,5 @@ class PredictOptions:
     skip_empty: bool = True
     on_error: str = "fail"
     ome_zarr: str = "0.4"
+    format: str = "auto"
+    into_image: str | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Sequence
@@ -15,15 +14,18 @@ from cellscribble._version import __version__
 from cellscribble.bundle import Model
 from cellscribble.core.blocks import BlockGrid
 from cellscribble.core.volume import ImageVolume
+from cellscribble.engine.into_image import SOURCE
 from cellscribble.engine.large import LargeRun, Outcome, Task, facts_of
 from cellscribble.engine.options import PredictOptions
 from cellscribble.engine.outputs import Job
 from cellscribble.engine.progress import BlockProgress, Say
+from cellscribble.engine.tiff_result import save_as_tiffs
 from cellscribble.engine.unfinished import check_targets, open_unfinished
 from cellscribble.engine.write import overlay
 from cellscribble.infer.predict import CLASSES, segmenter_of
 from cellscribble.infer.runner import CPU, Runner, usable_cores
-from cellscribble.io.atomic import is_zarr, save_json
+from cellscribble.io.atomic import save_json, writing
+from cellscribble.io.ome_zarr_read import metadata_sha256
 from cellscribble.io.pictures import save_png
 from cellscribble.segment.parameters import InstanceParameters
 
@@ -68,9 +70,11 @@ def segment_to_zarr(
         image,
         None if name == CLASSES else InstanceParameters.from_dict(parameters),
         probability=options.probability,
+        uncertainty=options.uncertainty,
         skip_empty=options.skip_empty,
         skip_damaged=options.on_error == "skip",
-        version=options.ome_zarr,
+        version=written_version(job, options),
+        source=SOURCE if job.into else "",
     )
     segmenter = {"name": name, "parameters": parameters}
     key = _key(job, image, model, runner.provider, segmenter, options)
@@ -80,7 +84,7 @@ def segment_to_zarr(
         return {**facts_of(task, model.metadata, options.block_px), "record": record}
 
     check_targets(job.unfinished, key, job.targets, options.overwrite)
-    with open_unfinished(job.unfinished, key, facts) as unfinished:
+    with writing(job.unfinished), open_unfinished(job.unfinished, key, facts) as unfinished:
         # While we waited for the folder another run may have finished.
         check_targets(job.unfinished, key, job.targets, options.overwrite)
         notes = [*fit_notes, *((unfinished.note,) if unfinished.note else ())]
@@ -91,13 +95,21 @@ def segment_to_zarr(
             notes += _notes(outcome, runner)
             found = {"segmenter": segmenter, "provider": runner.provider}
             whole = unfinished.facts["record"] | found | _plain(outcome, unfinished.facts["block_px"])
-            labels = zarr.open_group(str(unfinished.path("labels.zarr")), mode="r+")
+            labels: Any = zarr.open_group(str(unfinished.path("labels.zarr")), mode="r+")
+            if not job.to_zarr:
+                if "object_classes" in labels:
+                    whole["object_classes"] = labels["object_classes"][...].tolist()
+                save_as_tiffs(job, unfinished, image)
             labels.attrs.update({"cellscribble": whole})
             if job.overlay is not None:
                 save_png(unfinished.path("overlay.png"), overlay(image, labels["0"]), overwrite=True)
             timed = {"notes": notes, "seconds": round(time.perf_counter() - start, 3)}
             save_json(unfinished.path("record.json"), whole | timed, overwrite=True)
-        unfinished.publish(job.targets, options.overwrite)
+        if job.into is None:
+            unfinished.publish(job.targets, options.overwrite)
+        else:
+            job.into.unlist()
+            unfinished.publish(job.targets, options.overwrite, job.into.enlist)
     written: dict[str, Any] = json.loads(job.provenance.read_text(encoding="utf-8"))
     return written
 
@@ -117,10 +129,17 @@ def _key(
         "level": options.level,
         "block": options.block_px and list(options.block_px),
         "probability": options.probability,
+        "uncertainty": options.uncertainty,
         "skip_empty": options.skip_empty,
         "on_error": options.on_error,
-        "ome_zarr": options.ome_zarr,
+        "ome_zarr": written_version(job, options),
+        "labels": job.labels.name,
     }
+
+
+def written_version(job: Job, options: PredictOptions) -> str:
+    """The version of OME-Zarr that a job writes: what is put into an image is of the image's own."""
+    return options.ome_zarr if job.into is None else job.into.version
 
 
 def _plain(outcome: Outcome, block_px: list[int]) -> dict[str, Any]:
@@ -132,20 +151,15 @@ def _plain(outcome: Outcome, block_px: list[int]) -> dict[str, Any]:
     }
 
 
-def fingerprint(path: Path) -> dict[str, Any]:
+def fingerprint(path: Path | str) -> dict[str, Any]:
     """What tells that a file or store is no longer the one it was, without reading all of it.
 
     Of a store only the metadata are looked at: chunks that change under a run are not noticed.
     """
-    if not is_zarr(path):
+    if isinstance(path, Path) and path.is_file():
         status = path.stat()
         return {"bytes": status.st_size, "modified_ns": status.st_mtime_ns}
-    names = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
-    found = sorted(p for name in names for p in (*path.glob(name), *path.glob(f"*/{name}")))
-    digest = hashlib.sha256()
-    for one in found:
-        digest.update(one.read_bytes())
-    return {"metadata_sha256": digest.hexdigest()}
+    return {"metadata_sha256": metadata_sha256(path)}
 
 
 def _network(model: Model, runner: Runner, image: ImageVolume, block_px: Sequence[int]) -> tuple[Runner, int]:

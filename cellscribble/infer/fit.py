@@ -124,7 +124,7 @@ def resample_image(image: ImageVolume, shape: Sequence[int]) -> ImageVolume:
     pixel_size = image.pixel_size_um and tuple(
         um * old / new for um, old, new in zip(image.pixel_size_um, image.spatial_shape, shape, strict=True)
     )
-    return replace(image, data=data, pixel_size_um=pixel_size)
+    return replace(image, data=data, pixel_size_um=pixel_size, levels=())
 
 
 def _resize(plane: npt.NDArray[np.float32], shape: Sequence[int], *, smooth: bool) -> Any:
