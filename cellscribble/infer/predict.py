@@ -114,7 +114,7 @@ def predict(
         segmenter=name,
         segmenter_parameters=parameters,
         classes=meta.classes,
-        object_classes=object_classes(labels, probability) if several else None,
+        object_classes=object_classes(labels, probability, parameters) if several else None,
         pixel_size_um=image.pixel_size_um,
         provider=runner.provider,
         notes=(*fit.notes, *((runner.note,) if runner.note else ())),
