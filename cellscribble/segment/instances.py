@@ -102,10 +102,9 @@ def cut_block(
     """
     filled = fill_small_holes(seen > 0, int(settings.largest_hole_px))
     spacing = spacing_of(settings, seen.ndim)
-    height = height_map(filled, settings.smoothing_px, settings.largest_radius_px, spacing)
-    # Further out heights are those of the window, no longer those of the image.
+    # Further out heights would be those of the window, no longer those of the image.
     around = [slice(max(b.start - RIM_PX, 0), min(b.stop + RIM_PX, n)) for b, n in zip(block, shape, strict=True)]
-    height = height[_relative(around, window)]
+    height = height_map(filled, settings.smoothing_px, settings.largest_radius_px, spacing, _relative(around, window))
     labels, graph = find_basins(height, _relative(block, around), [s.start for s in around], shape)
     if n_classes > 1:
         graph = replace(graph, votes=count_votes(labels, seen[_relative(block, window)], graph.n, n_classes))
