@@ -107,6 +107,15 @@ def test_any_block_gives_the_labels_and_the_probability_of_the_whole(models, tmp
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("block", [(3, 20, 26), (64, 12, 40)])
+def test_a_2d_model_on_a_stack_joins_its_planes_whatever_the_block(models, tmp_path, block):
+    pixels = picture((14, 60, 70), 5, 7.0)
+    whole = predict(ImageVolume(pixels, "CZYX"), models[2], device="cpu", planes=True)
+    job, heard = segment(write(tmp_path, pixels), models[2], block_px=block, planes=True)
+    assert_same_objects(np.asarray(open_image(job.labels).data)[0], whole.labels)
+    assert any("2D model sees each plane" in note for note in dict(heard)["done"]["notes"])
+
+
 def test_classes_and_the_class_of_each_object_are_those_of_the_whole(models, tmp_path):
     pixels = picture((150, 170), 3)
     model = models["classes"]
