@@ -66,6 +66,7 @@ def _parse_block(ctx: click.Context, param: click.Parameter, value: str | None) 
 @click.option("--level", type=click.IntRange(0), default=0, metavar="N", help="Pyramid level, 0 is the finest.")
 @click.option("--rescale", is_flag=True, help="Resample the image to the model's pixel size.")
 @click.option("--ignore-pixel-size", is_flag=True, help="Go on although pixel sizes differ.")
+@click.option("--planes", is_flag=True, help="Put a 2D model to each plane of a stack; objects are joined in 3D.")
 @click.option(
     "--no-skip-empty",
     "skip_empty",

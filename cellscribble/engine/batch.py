@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -101,9 +101,16 @@ def _run(job: Job, index: int, model: Model, runner: Runner, options: PredictOpt
     def progress(done: float, total: float, words: str = "") -> None:
         report("progress", index=index, name=job.name, done=done, total=total, words=words)
 
-    fit = check_fit(image, model.metadata, rescale=options.rescale, ignore_pixel_size=options.ignore_pixel_size)
+    fit = check_fit(
+        image,
+        model.metadata,
+        rescale=options.rescale,
+        ignore_pixel_size=options.ignore_pixel_size,
+        planes=options.planes,
+    )
     if job.by_blocks and fit.shape is None:
-        found = segment_to_zarr(job, image, fit.notes, model, runner, options, record, progress)
+        seen_as, asked = replace(model, metadata=fit.metadata), runner.seen_as(fit.metadata)
+        found = segment_to_zarr(job, image, fit.notes, seen_as, asked, options, record, progress)
     else:
         found = _in_memory(job, image, model, runner, options, record, progress)
     report(
@@ -138,6 +145,7 @@ def _in_memory(
         block_px=options.block_px,
         rescale=options.rescale,
         ignore_pixel_size=options.ignore_pixel_size,
+        planes=options.planes,
         runner=runner,
         progress=progress,
     )

@@ -95,7 +95,7 @@ def facts_of(task: Task, meta: ModelMetadata, block_px: Sequence[int] | None) ->
     InputError, FileFormatError
         As `predict_probability`.
     """
-    block = block_size(task.image.spatial_shape, block_px, meta.stride_multiple)
+    block = block_size(task.image.spatial_shape, block_px, meta)
     with reading(task.image):
         intensity = fit_intensity(task.image, meta.intensity, READ_ERRORS if task.skip_damaged else ())
     return {

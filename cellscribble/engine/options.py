@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class PredictOptions:
     """What `cellscribble predict` can be told; names and meaning as its flags.
 
-    `as_classes`, `threshold`, `block_px`, `device`, `rescale`, `ignore_pixel_size` as in `predict`;
+    `as_classes`, `threshold`, `block_px`, `device`, `rescale`, `ignore_pixel_size`, `planes` as in `predict`;
     `axes`, `timepoint`, `level` as in `open_image`; `format`, `into_image` as in `plan_jobs`;
     `skip_empty` and `on_error` concern images that are segmented block by block, `ome_zarr` results
     that are OME-Zarr stores.
@@ -25,6 +25,7 @@ class PredictOptions:
     device: str = "auto"
     rescale: bool = False
     ignore_pixel_size: bool = False
+    planes: bool = False
     axes: str | None = None
     timepoint: int | None = None
     level: int = 0
