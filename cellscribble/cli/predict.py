@@ -13,6 +13,7 @@ from cellscribble.core.errors import InputError
 from cellscribble.engine.batch import predict_files
 from cellscribble.engine.memory import keep_freed_memory
 from cellscribble.engine.options import PredictOptions
+from cellscribble.engine.outputs import AUTO, FORMS
 from cellscribble.engine.shards import Shard, parse_shard
 from cellscribble.infer.find_model import find_model
 from cellscribble.infer.fit import format_um
@@ -45,7 +46,7 @@ def _parse_shard(ctx: click.Context, param: click.Parameter, value: str | None) 
 
 
 @click.command(epilog=EPILOG)
-@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=click.Path(path_type=Path))
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=click.Path())
 @click.option(
     "-m",
     "--model",
@@ -57,10 +58,11 @@ def _parse_shard(ctx: click.Context, param: click.Parameter, value: str | None) 
     "--out",
     metavar="FOLDER",
     type=click.Path(path_type=Path),
-    help="Folder of the results. [default: ./cellscribble_out; for a Zarr, beside it]",
+    help="Folder of the results. [default: ./cellscribble_out; for a Zarr, beside it; for a URL, here]",
 )
 @click.option("--classes", "as_classes", is_flag=True, help="Label classes instead of single objects.")
 @click.option("--probability", is_flag=True, help="Also write the probability of each class.")
+@click.option("--uncertainty", is_flag=True, help="Also write how unsure the model is (0 to 255).")
 @click.option("--overlay/--no-overlay", default=False, help="Also write a PNG with the outlines on the image.")
 @click.option("--overwrite", is_flag=True, help="Replace results that exist.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines on stdout.")
@@ -73,6 +75,7 @@ def _parse_shard(ctx: click.Context, param: click.Parameter, value: str | None) 
 @click.option("--level", type=click.IntRange(0), default=0, metavar="N", help="Pyramid level, 0 is the finest.")
 @click.option("--rescale", is_flag=True, help="Resample the image to the model's pixel size.")
 @click.option("--ignore-pixel-size", is_flag=True, help="Go on although pixel sizes differ.")
+@click.option("--planes", is_flag=True, help="Put a 2D model to each plane of a stack; objects are joined in 3D.")
 @click.option(
     "--no-skip-empty",
     "skip_empty",
@@ -98,9 +101,17 @@ def _parse_shard(ctx: click.Context, param: click.Parameter, value: str | None) 
 @click.option(
     "--shard", callback=_parse_shard, metavar="I/N", help="Do part I of N only; 'cellscribble stitch' ends a Zarr."
 )
+@click.option(
+    "--format",
+    type=click.Choice(FORMS),
+    default=AUTO,
+    show_default=True,
+    help="Of the results; auto: Zarr for a Zarr or a huge image, else TIFF.",
+)
+@click.option("--into-image", metavar="NAME", help="Zarr: put labels into the image itself, as labels/NAME.")
 @click.option("--threshold", type=float, metavar="P", help="Decide at this probability, not at the model's.")
-def command(inputs: tuple[Path, ...], model: str | None, out: Path | None, as_json: bool, **settings: Any) -> None:
-    """Segment images, folders of images, or OME-Zarr stores.
+def command(inputs: tuple[str, ...], model: str | None, out: Path | None, as_json: bool, **settings: Any) -> None:
+    """Segment images, folders of images, or OME-Zarr stores, also at a URL.
 
     Writes NAME_labels.tif (NAME_labels.zarr for a Zarr or a huge image) that Fiji, CellProfiler and napari open,
     and NAME_labels.json that says how it was made.
@@ -113,7 +124,7 @@ def command(inputs: tuple[Path, ...], model: str | None, out: Path | None, as_js
     with progress_bar("predict") as bar:
         jobs = predict_files(inputs, loaded, out, options, Reporter(bar, as_json=as_json))
     if options.shard is not None:
-        jobs = [job for job in jobs if not job.to_zarr]
+        jobs = [job for job in jobs if not job.by_blocks]
         if not jobs:
             return
     folders = ", ".join(dict.fromkeys(str(job.labels.parent) for job in jobs))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,12 +18,13 @@ from cellscribble.engine.options import PredictOptions
 from cellscribble.engine.outputs import Job, plan_jobs
 from cellscribble.engine.workers import DaskExecutor
 from cellscribble.engine.write import write_results
-from cellscribble.engine.zarr_job import segment_to_zarr
+from cellscribble.engine.zarr_job import segment_to_zarr, written_version
 from cellscribble.infer.blockwise import Progress
 from cellscribble.infer.fit import check_fit
 from cellscribble.infer.predict import Prediction, predict
 from cellscribble.infer.runner import Runner
 from cellscribble.io.images import open_image
+from cellscribble.io.remote import is_url
 
 SCHEMA = 1
 """Of the JSON file beside each result."""
@@ -66,9 +67,12 @@ def predict_files(
         inputs,
         out,
         probability=options.probability,
+        uncertainty=options.uncertainty,
         overlay=options.overlay,
         overwrite=options.overwrite,
         shard=options.shard,
+        form=options.format,
+        into=options.into_image,
     )
     runner = Runner(model, options.device)
     report("start", model=model.path, sha256=model.sha256, provider=runner.provider, n_images=len(jobs))
@@ -92,7 +96,7 @@ def predict_files(
 
 def _cluster(jobs: Sequence[Job], options: PredictOptions) -> AbstractContextManager[DaskExecutor | None]:
     """The workers that are asked for, where there is something to hand out."""
-    if any(job.to_zarr for job in jobs):
+    if any(job.by_blocks for job in jobs):
         if options.workers is not None:
             return local_workers(options.workers)
         if options.scheduler is not None:
@@ -120,20 +124,27 @@ def _run(
         "versions": provenance.versions(),
         "model": {"path": str(model.path.resolve()), "sha256": model.sha256, "name": model.metadata.name},
         "settings": asdict(options),
-        "image": {"path": str(job.image.resolve()), **understood},
+        "image": {"path": job.image if is_url(job.image) else str(Path(job.image).resolve()), **understood},
         "classes": list(model.metadata.classes),
     }
 
     def progress(done: float, total: float, words: str = "") -> None:
         report("progress", index=index, name=job.name, done=done, total=total, words=words)
 
-    fit = check_fit(image, model.metadata, rescale=options.rescale, ignore_pixel_size=options.ignore_pixel_size)
-    if job.to_zarr and fit.shape is None:
-        found = segment_to_zarr(job, image, fit.notes, model, runner, options, record, progress, cluster)
+    fit = check_fit(
+        image,
+        model.metadata,
+        rescale=options.rescale,
+        ignore_pixel_size=options.ignore_pixel_size,
+        planes=options.planes,
+    )
+    if job.by_blocks and fit.shape is None:
+        seen_as, asked = replace(model, metadata=fit.metadata), runner.seen_as(fit.metadata)
+        found = segment_to_zarr(job, image, fit.notes, seen_as, asked, options, record, progress, cluster)
         if options.shard is not None:
             report("shard", index=index, image=job.image, unfinished=job.unfinished, shard=options.shard, **found)
             return
-    elif job.to_zarr and options.shard is not None:
+    elif job.by_blocks and options.shard is not None:
         raise InputError(f"{job.image} is resampled as a whole in memory, so --shard cannot share it: leave it out")
     else:
         found = _in_memory(job, image, model, runner, options, record, progress)
@@ -145,6 +156,7 @@ def _run(
         image=job.image,
         labels=job.labels,
         probability=job.probability,
+        uncertainty=job.uncertainty,
         overlay=job.overlay,
         n_objects=found["n_objects"],
         notes=found["notes"],
@@ -170,6 +182,7 @@ def _in_memory(
         block_px=options.block_px,
         rescale=options.rescale,
         ignore_pixel_size=options.ignore_pixel_size,
+        planes=options.planes,
         runner=runner,
         progress=progress,
     )
@@ -180,7 +193,7 @@ def _in_memory(
         "notes": list(prediction.notes),
         "seconds": round(time.perf_counter() - start, 3),
     }
-    write_results(job, image, prediction, record | found, overwrite=options.overwrite)
+    write_results(job, image, prediction, record | found, written_version(job, options), overwrite=options.overwrite)
     return found
 
 

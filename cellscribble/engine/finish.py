@@ -71,13 +71,16 @@ def _stitch(index: int, folder: Path, report: Report, overwrite: bool) -> Job:
         )
     options = _options(record, overwrite)
     model = open_model(record["model"]["path"])
-    image_path = Path(record["image"]["path"])
+    image_path: str = record["image"]["path"]
     (job,) = plan_jobs(
         [image_path],
-        folder.parent,
+        None if options.into_image else folder.parent,
         probability=options.probability,
+        uncertainty=options.uncertainty,
         overlay=options.overlay,
         overwrite=options.overwrite,
+        form=options.format,
+        into=options.into_image,
     )
     if job.unfinished.name != folder.name:
         raise InputError(f"{folder} is not what {image_path} is segmented in; give it its name {job.unfinished.name}")
@@ -87,14 +90,22 @@ def _stitch(index: int, folder: Path, report: Report, overwrite: bool) -> Job:
     def progress(done: float, total: float, words: str = "") -> None:
         report("progress", index=index, name=job.name, done=done, total=total, words=words)
 
-    fit = check_fit(image, model.metadata, rescale=options.rescale, ignore_pixel_size=options.ignore_pixel_size)
-    found = segment_to_zarr(job, image, fit.notes, model, None, options, record, progress)
+    fit = check_fit(
+        image,
+        model.metadata,
+        rescale=options.rescale,
+        ignore_pixel_size=options.ignore_pixel_size,
+        planes=options.planes,
+    )
+    seen_as = replace(model, metadata=fit.metadata)
+    found = segment_to_zarr(job, image, fit.notes, seen_as, None, options, record, progress)
     report(
         "done",
         index=index,
         image=image_path,
         labels=job.labels,
         probability=job.probability,
+        uncertainty=job.uncertainty,
         overlay=job.overlay,
         n_objects=found["n_objects"],
         notes=found["notes"],

@@ -69,7 +69,7 @@ class LargeRun:
         steps.make_folders()
 
     def segment(self) -> Outcome:
-        """Fill "labels.zarr" and "probability.zarr" in the folder."""
+        """Fill "labels.zarr" and what else is wanted in the folder."""
         steps = self._steps
         root, n_by_class = None, None
         if steps.task.settings is None:

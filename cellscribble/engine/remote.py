@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import socket
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cellscribble._version import __version__
@@ -17,8 +17,10 @@ from cellscribble.engine.options import PredictOptions
 from cellscribble.engine.stages import Steps
 from cellscribble.engine.steps import at_most
 from cellscribble.engine.task import task_of
+from cellscribble.infer.fit import check_fit
 from cellscribble.infer.runner import Runner
 from cellscribble.io.images import open_image
+from cellscribble.io.remote import is_url
 
 KEPT_RUNS = 2
 """Of so many runs a worker keeps the steps, with a network each."""
@@ -28,13 +30,14 @@ KEPT_RUNS = 2
 class Recipe:
     """What a worker must know of a run: plain and small, since it travels with each block.
 
-    folder, image, model : paths, the same for all
+    folder, image, model : paths, the same for all; the image may be a URL
     state : stands for what the image was when the run began
     sha256 : of the model file
     version : of CellScribble
     device : "cpu" or "cuda"
     n_networks : blocks in the network at once; None for as many as the worker has threads
     block_px, low, high : as `facts_of`
+    store_version, source : as in `Task`
     """
 
     folder: str
@@ -49,6 +52,8 @@ class Recipe:
     block_px: tuple[int, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
+    store_version: str
+    source: str
 
 
 def work_on(recipe: Recipe, stage: str, k: int) -> str:
@@ -87,15 +92,18 @@ def _open(recipe: Recipe) -> Steps:
     model = open_model(recipe.model)
     if model.sha256 != recipe.sha256:
         raise ModelError(f"{model.path} is another model than that of the run; put the same file there")
-    if not Path(recipe.image).exists():
+    if not is_url(recipe.image) and not Path(recipe.image).exists():
         raise InputError(f"it does not see {recipe.image}; all computers must see the image under the same path")
     options = recipe.options
     image = open_image(recipe.image, axes=options.axes, timepoint=options.timepoint, level=options.level)
+    fit = check_fit(image, model.metadata, ignore_pixel_size=True, planes=options.planes)
+    model = replace(model, metadata=fit.metadata)
     facts = {"block_px": recipe.block_px, "low": recipe.low, "high": recipe.high}
     n_networks = recipe.n_networks or _threads()
     n_blocks = max(1, -(-image.n_pixels // _n_pixels(recipe.block_px)))
     network = Runner(model, recipe.device, threads=max(1, n_networks // n_blocks))
-    return Steps(task_of(image, model, options), facts, folder, model.metadata, at_most(n_networks, network))
+    task = task_of(image, model, options, recipe.store_version, recipe.source)
+    return Steps(task, facts, folder, model.metadata, at_most(n_networks, network))
 
 
 def _n_pixels(block_px: tuple[int, ...]) -> int:

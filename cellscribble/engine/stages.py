@@ -53,7 +53,7 @@ class Steps:
 
         before_numbers   see, cut, join1, join2 ...     where labels are classes: see
         "number"
-        pyramids         labels2 ..., probability1 ...  the levels that are not written with level 0
+        pyramids         labels2 ..., probability1 ..., uncertainty1 ...  the levels that are not written with level 0
 
     Parameters
     ----------
@@ -88,13 +88,10 @@ class Steps:
     @property
     def pyramids(self) -> list[str]:
         """Names of the stages behind "number", to be run one by one."""
-        first = {"labels": len(owned_levels(self.labels, self.blocks)), "probability": 1}
-        groups = {"labels": self.labels, "probability": self.probability}
+        first = {"labels": len(owned_levels(self.labels, self.blocks))}
+        groups = {"labels": self.labels, **self.kept}
         return [
-            f"{name}{level}"
-            for name, group in groups.items()
-            if group is not None
-            for level in range(first[name], n_levels(group))
+            f"{name}{level}" for name, group in groups.items() for level in range(first.get(name, 1), n_levels(group))
         ]
 
     def of(self, stage: str) -> Step:
@@ -132,9 +129,11 @@ class Steps:
         return self._store("labels", label_dtype(highest))
 
     @cached_property
-    def probability(self) -> Any:
-        """The group of the store, or None."""
-        return self._store("probability", np.uint8, self._meta.classes) if self.task.probability else None
+    def kept(self) -> dict[str, Any]:
+        """The groups of the stores that "see" fills: "probability" and "uncertainty", where they are wanted."""
+        wanted = {"probability": self._meta.classes} if self.task.probability else {}
+        wanted |= {"uncertainty": ("uncertainty",)} if self.task.uncertainty else {}
+        return {name: self._store(name, np.uint8, channels) for name, channels in wanted.items()}
 
     def _make(self, stage: str) -> Step:
         match = re.fullmatch(r"([a-z]+)(\d*)", stage)
@@ -144,8 +143,8 @@ class Steps:
             return self._see()
         if name == "number":
             return self._number()
-        if name in ("labels", "probability"):
-            return self._shrink(getattr(self, name), level)
+        if name == "labels" or name in self.kept:
+            return self._shrink(self.labels if name == "labels" else self.kept[name], level)
         settings = self.task.settings
         assert settings is not None, f"classes have no stage {stage!r}"
         if name == "cut":
@@ -162,9 +161,18 @@ class Steps:
             empty = EmptyTest(
                 self._network, self._intensity, meta.halo_px, meta.stride_multiple, lambda p: not decide(p).any()
             )
-        probability = None if self.probability is None else self.probability["0"]
+        kept = {name: group["0"] for name, group in self.kept.items()}
         return See(
-            task.image, meta, self._network, self._intensity, self.blocks, decide, self._seen, probability, empty
+            task.image,
+            meta,
+            self._network,
+            self._intensity,
+            self.blocks,
+            decide,
+            self._seen,
+            kept.get("probability"),
+            empty,
+            kept.get("uncertainty"),
         )
 
     def _number(self) -> Number:
@@ -176,9 +184,11 @@ class Steps:
 
     def _shrink(self, group: Any, level: int) -> Shrink:
         array, n_space = group[str(level)], len(self.blocks.shape)
-        block_px = [c * n for c, n in zip(array.chunks[-n_space:], (1, 4, 4)[-n_space:], strict=True)]
+        n_chunks = (1, 1, 1) if array.shards else (1, 4, 4)
+        sizes = (array.shards or array.chunks)[-n_space:]
+        block_px = [size * n for size, n in zip(sizes, n_chunks[-n_space:], strict=True)]
         return Shrink(group, level, BlockGrid(tuple(array.shape[-n_space:]), tuple(block_px)))
 
     def _store(self, name: str, dtype: npt.DTypeLike, classes: Sequence[str] = ()) -> Any:
-        path = self._folder / f"{name}.zarr"
-        return open_store(path, self.task.image, self.blocks.block_px, dtype, self.task.version, classes)
+        path, task = self._folder / f"{name}.zarr", self.task
+        return open_store(path, task.image, self.blocks.block_px, dtype, task.version, classes, task.source)

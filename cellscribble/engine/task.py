@@ -21,10 +21,11 @@ class Task:
     """One image to segment.
 
     settings : of the objects; None where the labels are classes
-    probability : whether it is kept
+    probability, uncertainty : whether they are kept
     skip_empty : whether empty blocks are spared the network
     skip_damaged : whether blocks that cannot be read are left out instead of ending the run
     version : of OME-Zarr that is written
+    source : path from the labels to their image, where they become part of it
     """
 
     image: ImageVolume
@@ -33,10 +34,12 @@ class Task:
     skip_empty: bool = True
     skip_damaged: bool = False
     version: str = "0.4"
+    uncertainty: bool = False
+    source: str = ""
 
 
-def task_of(image: ImageVolume, model: Model, options: PredictOptions) -> Task:
-    """What these options ask of an image.
+def task_of(image: ImageVolume, model: Model, options: PredictOptions, version: str, source: str = "") -> Task:
+    """What these options ask of an image; `version` and `source` as in `Task`.
 
     Raises
     ------
@@ -50,7 +53,9 @@ def task_of(image: ImageVolume, model: Model, options: PredictOptions) -> Task:
         probability=options.probability,
         skip_empty=options.skip_empty,
         skip_damaged=options.on_error == "skip",
-        version=options.ome_zarr,
+        version=version,
+        uncertainty=options.uncertainty,
+        source=source,
     )
 
 
@@ -62,7 +67,7 @@ def facts_of(task: Task, meta: ModelMetadata, block_px: Sequence[int] | None) ->
     InputError, FileFormatError
         As `predict_probability`.
     """
-    block = block_size(task.image.spatial_shape, block_px, meta.stride_multiple)
+    block = block_size(task.image.spatial_shape, block_px, meta)
     with reading(task.image):
         intensity = fit_intensity(task.image, meta.intensity, READ_ERRORS if task.skip_damaged else ())
     return {

@@ -66,7 +66,9 @@ class Unfinished:
         """Where something of this name lies in the folder."""
         return self.folder / name
 
-    def publish(self, targets: Sequence[Target], overwrite: bool = False) -> None:
+    def publish(
+        self, targets: Sequence[Target], overwrite: bool = False, last: Callable[[], None] = lambda: None
+    ) -> None:
         """Move the parts of the result to their final paths, in this order, and remove the folder.
 
         Close all files below the folder first. Killed at any moment, the same call after
@@ -76,6 +78,7 @@ class Unfinished:
         ----------
         targets : name inside the folder and final path of each part; the labels last
         overwrite : replace what is there
+        last : called when all parts are in their places; again, if that is interrupted
 
         Raises
         ------
@@ -88,6 +91,7 @@ class Unfinished:
         if self._n_shards != 1:
             raise ValueError(f"shard of {self._n_shards}: only a run that has the folder to itself publishes")
         move_out(self.folder, targets, overwrite)
+        last()
         _remove_all_but(self.folder, *_OURS)
         if _left(self.folder, *_OURS):
             self.note = f"{self.folder} could not be removed; the result is complete, so delete it"

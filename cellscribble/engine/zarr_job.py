@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,7 @@ from cellscribble.core.errors import OutputError
 from cellscribble.core.volume import ImageVolume
 from cellscribble.engine.cluster import local_share
 from cellscribble.engine.empty import Network
+from cellscribble.engine.into_image import SOURCE
 from cellscribble.engine.job import read_job
 from cellscribble.engine.large import Crew, LargeRun, Outcome
 from cellscribble.engine.options import PredictOptions
@@ -32,13 +32,16 @@ from cellscribble.engine.remote import Recipe, work_on
 from cellscribble.engine.stages import Steps
 from cellscribble.engine.steps import at_most
 from cellscribble.engine.task import Task, facts_of, task_of
+from cellscribble.engine.tiff_result import save_as_tiffs
 from cellscribble.engine.unfinished import Unfinished, check_targets, open_unfinished
 from cellscribble.engine.workers import DaskExecutor
 from cellscribble.engine.write import overlay
 from cellscribble.infer.predict import segmenter_of
 from cellscribble.infer.runner import CPU, Runner, usable_cores
-from cellscribble.io.atomic import is_zarr, save_json
+from cellscribble.io.atomic import save_json, writing
+from cellscribble.io.ome_zarr_read import metadata_sha256
 from cellscribble.io.pictures import save_png
+from cellscribble.io.remote import is_url
 
 GPU_BLOCKS = 2
 """One in the device, the next on its way."""
@@ -83,7 +86,7 @@ def segment_to_zarr(
     """
     start = time.perf_counter()
     name, parameters = segmenter_of(model, as_classes=options.as_classes, threshold=options.threshold)
-    task = task_of(image, model, options)
+    task = task_of(image, model, options, written_version(job, options), SOURCE if job.into else "")
     segmenter = {"name": name, "parameters": parameters}
     provider = _provider_before(job) if runner is None else runner.provider
     key = _key(job, image, model, provider, segmenter, options)
@@ -97,7 +100,8 @@ def segment_to_zarr(
     check_targets(job.unfinished, key, job.targets, options.overwrite)
     # A shard may not empty what others have done, nor may who comes to finish it.
     may_empty = runner is not None and options.shard is None
-    with open_unfinished(job.unfinished, key, facts, options.shard or (1, 1), may_empty) as unfinished:
+    shard = options.shard or (1, 1)
+    with writing(job.unfinished), open_unfinished(job.unfinished, key, facts, shard, may_empty) as unfinished:
         # While we waited for the folder another run may have finished.
         check_targets(job.unfinished, key, job.targets, options.overwrite)
         notes = [*fit_notes, *((unfinished.note,) if unfinished.note else ())]
@@ -112,7 +116,11 @@ def segment_to_zarr(
             notes += _notes(outcome, runner)
             found = {"segmenter": segmenter, "provider": provider}
             whole = unfinished.facts["record"] | found | _plain(outcome, unfinished.facts["block_px"])
-            labels = zarr.open_group(str(unfinished.path("labels.zarr")), mode="r+")
+            labels: Any = zarr.open_group(str(unfinished.path("labels.zarr")), mode="r+")
+            if not job.to_zarr:
+                if "object_classes" in labels:
+                    whole["object_classes"] = labels["object_classes"][...].tolist()
+                save_as_tiffs(job, unfinished, image)
             labels.attrs.update({"cellscribble": whole})
             if job.overlay is not None:
                 save_png(unfinished.path("overlay.png"), overlay(image, labels["0"]), overwrite=True)
@@ -120,7 +128,11 @@ def segment_to_zarr(
             save_json(unfinished.path("record.json"), whole | timed, overwrite=True)
         if options.shard is not None:  # somebody else is moving the result out, or was
             return {"n_objects": None, "notes": notes}
-        unfinished.publish(job.targets, options.overwrite)
+        if job.into is None:
+            unfinished.publish(job.targets, options.overwrite)
+        else:
+            job.into.unlist()
+            unfinished.publish(job.targets, options.overwrite, job.into.enlist)
     written: dict[str, Any] = json.loads(job.provenance.read_text(encoding="utf-8"))
     return written
 
@@ -146,10 +158,17 @@ def _key(
         "level": options.level,
         "block": options.block_px and list(options.block_px),
         "probability": options.probability,
+        "uncertainty": options.uncertainty,
         "skip_empty": options.skip_empty,
         "on_error": options.on_error,
-        "ome_zarr": options.ome_zarr,
+        "ome_zarr": written_version(job, options),
+        "labels": job.labels.name,
     }
+
+
+def written_version(job: Job, options: PredictOptions) -> str:
+    """The version of OME-Zarr that a job writes: what is put into an image is of the image's own."""
+    return options.ome_zarr if job.into is None else job.into.version
 
 
 def _plain(outcome: Outcome, block_px: list[int]) -> dict[str, Any]:
@@ -161,20 +180,15 @@ def _plain(outcome: Outcome, block_px: list[int]) -> dict[str, Any]:
     }
 
 
-def fingerprint(path: Path) -> dict[str, Any]:
+def fingerprint(path: Path | str) -> dict[str, Any]:
     """What tells that a file or store is no longer the one it was, without reading all of it.
 
     Of a store only the metadata are looked at: chunks that change under a run are not noticed.
     """
-    if not is_zarr(path):
+    if isinstance(path, Path) and path.is_file():
         status = path.stat()
         return {"bytes": status.st_size, "modified_ns": status.st_mtime_ns}
-    names = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
-    found = sorted(p for name in names for p in (*path.glob(name), *path.glob(f"*/{name}")))
-    digest = hashlib.sha256()
-    for one in found:
-        digest.update(one.read_bytes())
-    return {"metadata_sha256": digest.hexdigest()}
+    return {"metadata_sha256": metadata_sha256(path)}
 
 
 @contextmanager
@@ -229,7 +243,7 @@ def _recipe(unfinished: Unfinished, job: Job, model: Model, runner: Runner, opti
         n_networks = None if options.workers is None else local_share(options.workers)
     return Recipe(
         folder=str(unfinished.folder.absolute()),
-        image=str(job.image.absolute()),
+        image=job.image if is_url(job.image) else str(Path(job.image).absolute()),
         state=json.dumps(fingerprint(job.image)),
         model=str(model.path.absolute()),
         sha256=model.sha256,
@@ -240,6 +254,8 @@ def _recipe(unfinished: Unfinished, job: Job, model: Model, runner: Runner, opti
         block_px=tuple(facts["block_px"]),
         low=tuple(facts["low"]),
         high=tuple(facts["high"]),
+        store_version=written_version(job, options),
+        source=SOURCE if job.into else "",
     )
 
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cellscribble.core.errors import OutputError
+from cellscribble.core.errors import CellScribbleError, OutputError
 
 TEMPORARY_MARK = ".partial-"
 """Stands in the name of everything unfinished; such names begin with a dot."""
@@ -126,10 +126,23 @@ def exchange(new: Path, path: Path, aside: Path) -> None:
         raise
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the system says while something below `path` is written into an OutputError."""
+    try:
+        yield
+    except CellScribbleError:
+        raise
+    except OSError as error:
+        raise explain_write_error(error, path) from error
+
+
 def explain_write_error(error: OSError, path: Path) -> OutputError:
     """The error to raise instead when the system refuses to write `path`: it says what to do."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         remedy = "the disk is full; free some space or choose an output folder on another disk"
+    elif error.errno == errno.EFBIG:
+        remedy = "a file may not grow that large there (ulimit -f); choose an output folder on another disk"
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         remedy = f"the folder {path.parent} is not writable; choose another output folder"
     elif error.errno == errno.ENAMETOOLONG:

@@ -17,7 +17,7 @@ import tifffile
 
 from cellscribble.core.blocks import BlockGrid
 from cellscribble.core.errors import CellScribbleError, InputError, MissingExtraError, ModelError, OutputError
-from cellscribble.engine import steps, zarr_job
+from cellscribble.engine import outputs, steps, zarr_job
 from cellscribble.engine.batch import predict_files
 from cellscribble.engine.finish import stitch
 from cellscribble.engine.options import PredictOptions
@@ -34,7 +34,7 @@ BLOCK = {"block_px": (64,)}
 
 def contents_of(job):
     """The bytes of all that came out, and of the objects' classes; not the command and the date."""
-    stores = [path for path in (job.labels, job.probability) if path is not None]
+    stores = [path for path in (job.labels, job.probability, job.uncertainty) if path is not None]
     return {path.name: chunks(path) for path in stores}
 
 
@@ -63,15 +63,24 @@ def nothing(event, /, **fields):
     pass
 
 
-@pytest.mark.parametrize("kind", [2, 3, "classes", "as_classes"])
+KINDS = [2, 3, "classes", "as_classes", "planes"]
+
+
+def case(models, kind):
+    """Pixels, model and options of a kind of run."""
+    flat = kind not in (3, "planes")
+    pixels = picture((200, 210) if flat else (20, 60, 70), 3)
+    options = {"block_px": (40,) if flat else (10, 24, 24), "probability": True, "uncertainty": True}
+    if kind in ("as_classes", "planes"):
+        options[kind] = True
+    if kind == 3:
+        options["ome_zarr"] = "0.5"
+    return pixels, models[{"as_classes": "classes", "planes": 2}.get(kind, kind)], options
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_workers_give_the_bytes_of_threads(models, tmp_path, cluster, kind):
-    pixels = picture((150, 170) if kind != 3 else (20, 50, 60), 3)
-    options = {
-        "block_px": (40,) if kind != 3 else (10, 24, 24),
-        "probability": True,
-        "as_classes": kind == "as_classes",
-    }
-    model = models["classes" if kind == "as_classes" else kind]
+    pixels, model, options = case(models, kind)
     expected, _ = segment(write(tmp_path, pixels, "slide"), model, **options)
     expected = contents_of(expected)
     job, heard = segment(
@@ -245,16 +254,10 @@ def test_each_task_belongs_to_one_shard_that_has_its_last_block(shape, block, fa
     )
 
 
-@pytest.mark.parametrize("kind", [2, 3, "classes", "as_classes"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_shards_at_once_and_stitch_give_the_bytes_of_one_run(models, tmp_path, kind):
-    pixels = picture((200, 210) if kind != 3 else (20, 60, 70), 3)
-    options = {
-        "block_px": (32,) if kind != 3 else (10, 24, 24),
-        "probability": True,
-        "overlay": True,
-        "as_classes": kind == "as_classes",
-    }
-    model = models["classes" if kind == "as_classes" else kind]
+    pixels, model, options = case(models, kind)
+    options["overlay"] = True
     straight, _ = segment(write(tmp_path, pixels, "slide"), model, **options)
     expected, record = contents_of(straight), json.loads(straight.provenance.read_text())
     with ThreadPoolExecutor(3) as executor:
@@ -272,6 +275,19 @@ def test_shards_at_once_and_stitch_give_the_bytes_of_one_run(models, tmp_path, k
     }
     assert job.overlay.is_file()
     assert not job.unfinished.exists()
+
+
+@pytest.mark.parametrize("where", [{"into_image": "cells"}, {"format": "tiff"}])
+def test_shards_end_where_one_run_does(models, tmp_path, monkeypatch, where):
+    monkeypatch.setattr(outputs, "MAX_TIFF_PIXELS", 1000)
+    pixels, model, options = case(models, 2)
+    straight, _ = segment(write(tmp_path, pixels, "slide"), model, **options, **where)
+    expected = np.asarray(open_image(straight.labels).data)
+    for i in (1, 2):
+        run_shard(tmp_path / "slide.zarr", model, i, 2, overwrite=True, **options, **where)
+    (job,) = stitch(straight.unfinished, nothing)
+    assert job.labels == straight.labels
+    np.testing.assert_array_equal(np.asarray(open_image(job.labels).data), expected)
 
 
 def test_a_shard_cuts_and_joins_what_is_its_own_and_the_network_is_asked_once(models, tmp_path, monkeypatch):
