@@ -41,8 +41,8 @@ class CellProfilerFolder:
         OUT/cellprofiler/measure.cppipe          a pipeline: load, measure size, shape and intensity, export
         OUT/cellprofiler/objects.csv             of images in tiles: which label each object of a tile has in the whole
 
-    An image whose labels are a store comes in tiles, NAME_r0_c0 and so on. Each object is whole and in one tile only,
-    that of its centre: a tile is as large as its objects need, and those of other tiles are left out of it.
+    An image that is segmented block by block comes in tiles, NAME_r0_c0 and so on. Each object is whole and in one
+    tile only, that of its centre: a tile is as large as its objects need, and those of other tiles are left out of it.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ class CellProfilerFolder:
         """Write what belongs to one image that is done."""
         self._ndim, self._spacing = image.ndim, image.pixel_size_um or (1.0,) * image.ndim
         labels = open_image(job.labels)
-        if job.to_zarr:
+        if job.by_blocks:
             place, start = "src"[-image.ndim :], "ZYX"[-image.ndim :]
             for tile in tiles(labels):
                 name = "_".join([job.name, *(f"{a}{n}" for a, n in zip(place, tile.place, strict=True))])
@@ -101,8 +101,9 @@ class CellProfilerFolder:
                     for number, label in enumerate(tile.ids.tolist(), start=1)
                 ]
             return
-        plain = job.image.suffix.lower() in PLAIN_SUFFIXES and image.axes == "CYX" and image.n_channels == 1
-        stays = job.image if plain and self._as_stored and image.data.dtype.kind != "b" else None
+        file = Path(job.image)
+        plain = file.suffix.lower() in PLAIN_SUFFIXES and image.axes == "CYX" and image.n_channels == 1
+        stays = file if plain and self._as_stored and image.data.dtype.kind != "b" else None
         self._add(job.name, np.asarray(labels.data[0]), image, {}, stays)
 
     def _add(
