@@ -4,9 +4,10 @@
         --methods scribble2label partial_cross_entropy --out results.csv
 
 DATA holds <set>/{train,val}/{images,labels,scribbles_<n>}. Masks are read after training, for scoring
-only. The forest is what ilastik, Labkit and Weka do: scikit-image's multi-scale features, scikit-learn's
-forest; its threshold is 0.5, as users of those tools have it. The wall time of a method runs from
-opening the files to the written model, that of the forest to the trained forest.
+only, but by full_supervision. The forest is what ilastik, Labkit and Weka do: scikit-image's
+multi-scale features, scikit-learn's forest; its threshold is 0.5, as users of those tools have it. The
+wall time of a method runs from opening the files to the written model, that of the forest to the
+trained forest.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from cellscribble.export.onnx import export
 from cellscribble.infer.predict import predict
 from cellscribble.infer.runner import Runner
 from cellscribble.io.images import list_images, open_image
+from cellscribble.methods.registry import get_method
 from cellscribble.metrics.scores import Scores, evaluate
 from cellscribble.segment.registry import get_segmenter
 from cellscribble.train.inputs import TrainingSet, open_training_set
@@ -148,7 +150,8 @@ def rows_of(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     for name in arguments.set:
         folder = arguments.data / name
         for strokes in arguments.strokes:
-            training_set = open_training_set(folder / "train" / "images", folder / "train" / f"scribbles_{strokes}")
+            places = (folder / "train" / "images", folder / "train" / f"scribbles_{strokes}")
+            training_set = open_training_set(*places)
             base = {"set": name, "strokes": strokes}
             if "otsu" in arguments.methods:
                 plain = partial(otsu, dark=cells_are_dark(training_set))
@@ -164,8 +167,11 @@ def rows_of(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
                         if method in ("otsu", "forest"):
                             continue
                         keep = arguments.keep and arguments.keep / f"{name}_{strokes}_{method}_{minutes:g}min_{seed}"
+                        data = training_set
+                        if get_method(method).needs_masks:
+                            data = open_training_set(*places, folder / "train" / "labels")
                         began = time.monotonic()
-                        network = train_network(training_set, method, minutes, seed, typed, keep)
+                        network = train_network(data, method, minutes, seed, typed, keep)
                         wall = time.monotonic() - began
                         row = {**base, "method": method, "minutes": minutes, "seed": seed, "wall_s": wall}
                         yield {**row, **score(network, folder / "val")}

@@ -13,6 +13,7 @@ import torch
 
 from cellscribble.config import TrainConfig
 from cellscribble.core.blocks import padded_shape
+from cellscribble.core.errors import TrainingError
 from cellscribble.data.holdout import Holdout, hold_out_strokes
 from cellscribble.data.patches import PatchSource
 from cellscribble.data.samples import Sample
@@ -64,7 +65,6 @@ def train(
     reporter: Reporter,
     *,
     resume: bool = False,
-    masks: Sequence[np.ndarray] | None = None,
 ) -> RunResult:
     """Train into `folder`; afterwards `export.onnx.export(folder, ...)` writes the model.
 
@@ -74,9 +74,11 @@ def train(
         If settings and data do not fit together.
     OutputError
         If the folder holds a run already and `resume` is not given.
+    TrainingError
+        If training diverges; what was learnt before that can be exported.
     """
     began = time.monotonic()
-    check_run(config, folder, resume)
+    check_run(config, folder, resume, training_set.has_masks)
     folder.mkdir(parents=True, exist_ok=True)
     device = choose_device(config.device)
     torch.manual_seed(config.seed)
@@ -95,7 +97,12 @@ def train(
         method.prepare(samples)
         plan_run(fit, began)
     save_tiles(folder, samples)
-    fit.run()
+    try:
+        fit.run()
+    except TrainingError:
+        if fit.best_epoch is not None:
+            _finish(fit, training_set, holdout, reporter)
+        raise
     return _finish(fit, training_set, holdout, reporter)
 
 
@@ -158,5 +165,6 @@ def _finish(fit: Fit, training_set: TrainingSet, holdout: Holdout, reporter: Rep
     save_json(fit.folder / "calibration.json", asdict(calibration), overwrite=True)
     save_facts(fit.folder, metadata)
     save_curves(fit.folder / "curves.png", fit.history, fit.schedule.warmup_epochs)
-    save_seen(fit.folder / "seen.png", fit.samples, fit.predictor, calibration.edge_level, training_set.colors)
+    level, colors = calibration.edge_level, training_set.colors
+    save_seen(fit.folder / "seen.png", fit.samples, fit.predictor, fit.method, level, colors)
     return RunResult(fit.folder, holdout, best["score"], calibration, fit.stop_asked, fit.epoch)
