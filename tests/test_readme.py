@@ -22,6 +22,16 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md"), *ROOT.glob("[a-z]*/README.md")]
 
 
+FOREIGN = {
+    "clusters.md": {
+        *("--scheduler-file", "--nthreads", "--memory-limit", "--lifetime", "--lifetime-stagger"),
+        *("--job-name", "--array", "--cpus-per-task", "--mem", "--time", "--parsable", "--dependency", "--wrap"),
+        "--requeue",
+    }
+}
+"""Options of other programs, those of dask and SLURM, on a page."""
+
+
 def install_lines() -> list[str]:
     return [line for line in README.splitlines() if line.startswith("python3 -m venv ")]
 
@@ -77,7 +87,7 @@ def test_commands_and_options_in_the_texts_exist(page):
     text = page.read_text(encoding="utf-8")
     for name in re.findall(r"(?:^\$ |`|^|bin/)cellscribble ([a-z]+)", text, re.MULTILINE):
         assert name in COMMANDS, f"there is no command {name!r}"
-    foreign = {"--quick", "--set", "--help"}
+    foreign = {"--quick", "--set", "--help"} | FOREIGN.get(page.name, set())
     assert options_in(text) - foreign <= options_in(help_page()), page
 
 

@@ -1,7 +1,7 @@
 """The command line's front door. Commands are named by strings and imported when they are called.
 
 Exit code 0: done. 1: could not, the last line on stderr says what to do. 2: wrong usage.
-130: interrupted.
+130: interrupted. 143: ended by SIGTERM.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ import click
 
 from cellscribble._version import __version__
 from cellscribble.core.errors import CellScribbleError
+from cellscribble.core.interrupt import Terminated, end_as_at_ctrl_c
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("cellscribble.cli.train:command", "Train a network from strokes and export model.onnx."),
     "predict": ("cellscribble.cli.predict:command", "Segment images, folders or OME-Zarr with a model."),
+    "stitch": ("cellscribble.cli.stitch:command", "Finish what shards of predict have begun."),
     "evaluate": ("cellscribble.cli.evaluate:command", "Score labels against labels drawn by hand."),
     "info": ("cellscribble.cli.info:command", "Show what a model says about itself."),
     "simulate": ("cellscribble.cli.simulate:command", "Make strokes from full label images."),
@@ -75,6 +77,7 @@ def cli() -> None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line and exit."""
+    end_as_at_ctrl_c()
     sys.exit(run(args))
 
 
@@ -85,7 +88,11 @@ def run(args: Sequence[str] | None = None) -> int:
     except CellScribbleError as error:
         click.echo(f"error: {error}", err=True)
         return 1
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as error:
+        # click raises its own Abort from what interrupted.
+        if isinstance(error.__cause__ or error, Terminated):
+            click.echo("ended by SIGTERM", err=True)
+            return 143
         click.echo("interrupted", err=True)
         return 130
     except click.ClickException as error:

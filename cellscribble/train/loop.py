@@ -35,6 +35,9 @@ from cellscribble.train.predictor import Predictor, parameter_groups
 from cellscribble.train.score import HoldoutScore, Window, score_strokes
 
 SECONDS_BETWEEN_CHECKPOINTS = 30.0
+SECONDS_BETWEEN_PICTURES = 60.0
+PICTURES_SHARE = 0.02
+"""Of a run that its pictures may take."""
 REPLAN_TOLERANCE = 0.1
 """A plan is changed when it would miss the time budget by more than this share."""
 
@@ -52,7 +55,11 @@ class Tick:
 
 @dataclass
 class Fit:
-    """One run in progress: everything the loop needs, and what it changes."""
+    """One run in progress: everything the loop needs, and what it changes.
+
+    on_tick : told about each step
+    draw : called now and then to show how training goes; it changes nothing
+    """
 
     config: TrainConfig
     method: Method
@@ -64,6 +71,7 @@ class Fit:
     schedule: Schedule
     folder: Path
     on_tick: Callable[[Tick], None]
+    draw: Callable[[Fit], None]
     budget_s: float | None = None
     speed: Speed | None = None
     started: float = field(default_factory=time.monotonic)
@@ -94,7 +102,8 @@ class Fit:
             whole epoch, and best.pt holds that or a better one, if there was any.
         """
         with _stop_on_interrupt(self):
-            saved = time.monotonic()
+            saved = drawn = time.monotonic()
+            wait_s = SECONDS_BETWEEN_PICTURES
             while self.epoch < self.schedule.n_epochs and not self.stop_asked:
                 began = time.monotonic()
                 self._epoch()
@@ -104,6 +113,11 @@ class Fit:
                 if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
                     self.save()
                     saved = time.monotonic()
+                if time.monotonic() - drawn > wait_s and self.epoch < self.schedule.n_epochs:
+                    began = time.monotonic()
+                    self.draw(self)
+                    drawn = time.monotonic()
+                    wait_s = max(SECONDS_BETWEEN_PICTURES, (drawn - began) / PICTURES_SHARE)
         self.save()
 
     def _epoch(self) -> None:

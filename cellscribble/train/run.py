@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,7 +27,7 @@ from cellscribble.train.checkpoint import BEST, load_state
 from cellscribble.train.inputs import TrainingSet, samples_of
 from cellscribble.train.loop import Fit, Tick
 from cellscribble.train.model_facts import describe_model
-from cellscribble.train.pictures import save_curves, save_seen
+from cellscribble.train.pictures import Color, save_curves, save_seen
 from cellscribble.train.plan import Schedule
 from cellscribble.train.predictor import Predictor
 from cellscribble.train.run_folder import CONFIG, INPUTS, save_facts, save_tiles
@@ -152,6 +153,7 @@ def _make_fit(
         schedule=Schedule(1, 1, 1, 0, 1),
         folder=folder,
         on_tick=reporter.tick,
+        draw=partial(_draw, colors=training_set.colors),
     )
 
 
@@ -164,7 +166,13 @@ def _finish(fit: Fit, training_set: TrainingSet, holdout: Holdout, reporter: Rep
     metadata = describe_model(fit, training_set, calibration, best["score"])
     save_json(fit.folder / "calibration.json", asdict(calibration), overwrite=True)
     save_facts(fit.folder, metadata)
-    save_curves(fit.folder / "curves.png", fit.history, fit.schedule.warmup_epochs)
-    level, colors = calibration.edge_level, training_set.colors
-    save_seen(fit.folder / "seen.png", fit.samples, fit.predictor, fit.method, level, colors)
+    _draw(fit, training_set.colors, calibration.edge_level)
     return RunResult(fit.folder, holdout, best["score"], calibration, fit.stop_asked, fit.epoch)
+
+
+def _draw(fit: Fit, colors: Sequence[Color], level: float | None = None) -> None:
+    """Curves and what the network sees now, decided at the edge level last found."""
+    if level is None:
+        level = next(reversed(fit.history.series("edge_level")[1]), 0.5)
+    save_curves(fit.folder / "curves.png", fit.history, fit.schedule.warmup_epochs)
+    save_seen(fit.folder / "seen.png", fit.samples, fit.predictor, fit.method, level, colors)

@@ -33,12 +33,16 @@ def plan_run(fit: Fit, began: float) -> None:
         return
     assert config.minutes is not None
     fit.speed = measure_speed(fit)
-    n_pixels = sum(s.scribbles.size for s in fit.samples)
-    reserve_s = RESERVE_S + min(MAX_RESERVE_MPIX, n_pixels / 1e6) * RESERVE_S_PER_MPIX
     fit.started = began
-    fit.budget_s = max(1.0, config.minutes * 60 - reserve_s)
+    fit.budget_s = max(1.0, config.minutes * 60 - reserved_s(fit))
     left_s = max(1.0, fit.budget_s - (time.monotonic() - began))
     fit.schedule = budget_schedule(left_s, fit.speed, fit.method.two_stages)
+
+
+def reserved_s(fit: Fit) -> float:
+    """Seconds of a time budget that are kept for what follows the last step."""
+    n_pixels = sum(s.scribbles.size for s in fit.samples)
+    return RESERVE_S + min(MAX_RESERVE_MPIX, n_pixels / 1e6) * RESERVE_S_PER_MPIX
 
 
 def measure_speed(fit: Fit) -> Speed:

@@ -137,6 +137,18 @@ fit.run()
 
 
 @pytest.mark.slow
+def test_pictures_on_the_way_show_the_run_and_change_nothing(config, tmp_path, monkeypatch):
+    quiet = make_fit(config, tmp_path / "quiet", Quiet())
+    quiet.run()
+    assert not (tmp_path / "quiet" / "seen.png").exists()
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_PICTURES", 0.0)
+    monkeypatch.setattr(loop, "PICTURES_SHARE", 1e9)
+    drawn = make_fit(config, tmp_path / "drawn", Quiet())
+    drawn.run()
+    assert {"seen.png", "curves.png"} <= {p.name for p in (tmp_path / "drawn").iterdir()}
+    same_run(quiet, drawn)
+
+
 def test_a_fresh_process_resumes_to_the_same_weights(tiny_config, tmp_path):
     whole = make_fit(tiny_config, tmp_path / "whole", Quiet())
     whole.run()
