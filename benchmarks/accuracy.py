@@ -4,11 +4,11 @@
         --methods scribble2label partial_cross_entropy --out results.csv
 
 DATA holds <set>/{train,val}/{images,labels,scribbles_<n>}. Masks are read after training, for scoring
-only. The forest is what ilastik, Labkit and Weka do: scikit-image's multi-scale features, scikit-learn's
-forest; its threshold is 0.5, as users of those tools have it. The wall time of a method runs from
-opening the files to the written model, that of the forest to the trained forest. With --pace, which names the
-kept runs of an undisturbed machine, budgets are numbers of steps (see pace.py), and --keep lets an interrupted
-run go on.
+only, but by full_supervision. The forest is what ilastik, Labkit and Weka do: scikit-image's
+multi-scale features, scikit-learn's forest; its threshold is 0.5, as users of those tools have it. The
+wall time of a method runs from opening the files to the written model, that of the forest to the
+trained forest. With --pace, which names the kept runs of an undisturbed machine, budgets are numbers of
+steps (see pace.py), and --keep lets an interrupted run go on.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from cellscribble.export.onnx import export
 from cellscribble.infer.predict import predict
 from cellscribble.infer.runner import Runner
 from cellscribble.io.images import list_images, open_image
+from cellscribble.methods.registry import get_method
 from cellscribble.metrics.scores import Scores, evaluate
 from cellscribble.segment.registry import get_segmenter
 from cellscribble.train.checkpoint import LAST
@@ -160,7 +161,8 @@ def rows_of(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     for name in arguments.set:
         folder = arguments.data / name
         for strokes in arguments.strokes:
-            training_set = open_training_set(folder / "train" / "images", folder / "train" / f"scribbles_{strokes}")
+            places = (folder / "train" / "images", folder / "train" / f"scribbles_{strokes}")
+            training_set = open_training_set(*places)
             base = {"set": name, "strokes": strokes}
             if "otsu" in arguments.methods:
                 plain = partial(otsu, dark=cells_are_dark(training_set))
@@ -176,10 +178,13 @@ def rows_of(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
                         if method in ("otsu", "forest"):
                             continue
                         keep = arguments.keep and arguments.keep / f"{name}_{strokes}_{method}_{minutes:g}min_{seed}"
+                        data = training_set
+                        if get_method(method).needs_masks:
+                            data = open_training_set(*places, folder / "train" / "labels")
                         alone = sorted(arguments.pace.glob(f"{name}_{strokes}_{method}_*")) if arguments.pace else []
                         speed = measured_pace(alone) if arguments.pace else None
                         began = time.monotonic()
-                        network = train_network(training_set, method, minutes, seed, typed, keep, speed)
+                        network = train_network(data, method, minutes, seed, typed, keep, speed)
                         wall = time.monotonic() - began
                         row = {**base, "method": method, "minutes": minutes, "seed": seed, "wall_s": wall}
                         yield {**row, **score(network, folder / "val")}

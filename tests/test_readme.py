@@ -156,6 +156,6 @@ def test_every_room_of_the_package_stands_in_the_architecture():
 def test_methods_of_the_texts_are_those_of_the_registry():
     from cellscribble.methods.registry import METHODS
 
-    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    for name in METHODS:
-        assert f"**`{name}`**" in text
+    text = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    for name, entry in METHODS.items():
+        assert f"**`{name}`** ({entry.paper}" in text

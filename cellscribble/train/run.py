@@ -14,6 +14,7 @@ import torch
 
 from cellscribble.config import TrainConfig
 from cellscribble.core.blocks import padded_shape
+from cellscribble.core.errors import TrainingError
 from cellscribble.data.holdout import Holdout, hold_out_strokes
 from cellscribble.data.patches import PatchSource
 from cellscribble.data.samples import Sample
@@ -65,7 +66,6 @@ def train(
     reporter: Reporter,
     *,
     resume: bool = False,
-    masks: Sequence[np.ndarray] | None = None,
 ) -> RunResult:
     """Train into `folder`; afterwards `export.onnx.export(folder, ...)` writes the model.
 
@@ -75,9 +75,11 @@ def train(
         If settings and data do not fit together.
     OutputError
         If the folder holds a run already and `resume` is not given.
+    TrainingError
+        If training diverges; what was learnt before that can be exported.
     """
     began = time.monotonic()
-    check_run(config, folder, resume)
+    check_run(config, folder, resume, training_set.has_masks)
     folder.mkdir(parents=True, exist_ok=True)
     device = choose_device(config.device)
     torch.manual_seed(config.seed)
@@ -96,7 +98,12 @@ def train(
         method.prepare(samples)
         plan_run(fit, began)
     save_tiles(folder, samples)
-    fit.run()
+    try:
+        fit.run()
+    except TrainingError:
+        if fit.best_epoch is not None:
+            _finish(fit, training_set, holdout, reporter)
+        raise
     return _finish(fit, training_set, holdout, reporter)
 
 
@@ -168,4 +175,4 @@ def _draw(fit: Fit, colors: Sequence[Color], level: float | None = None) -> None
     if level is None:
         level = next(reversed(fit.history.series("edge_level")[1]), 0.5)
     save_curves(fit.folder / "curves.png", fit.history, fit.schedule.warmup_epochs)
-    save_seen(fit.folder / "seen.png", fit.samples, fit.predictor, level, colors)
+    save_seen(fit.folder / "seen.png", fit.samples, fit.predictor, fit.method, level, colors)

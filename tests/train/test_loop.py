@@ -16,7 +16,7 @@ from tests.conftest import make_balls
 from tests.train.runs import Quiet, make_fit, training_set
 
 CPU = torch.device("cpu")
-METHODS = ["scribble2label", "partial_cross_entropy"]
+METHODS = ["scribble2label", "partial_cross_entropy", "multiscale_contrastive", "grabcut"]
 
 
 def weights(fit) -> dict[str, torch.Tensor]:
@@ -32,6 +32,8 @@ def same_run(one, two) -> None:
     assert (one.epoch, one.step) == (two.epoch, two.step)
     for name, value in one.network.state_dict().items():
         assert torch.equal(value, two.network.state_dict()[name]), name
+    for name, value in one.beside.state_dict().items():
+        assert torch.equal(value, two.beside.state_dict()[name]), name
     for a, b in zip(one.network.parameters(), two.network.parameters(), strict=True):
         for key, value in one.optimiser.state[a].items():
             assert torch.equal(value, two.optimiser.state[b][key]), key
