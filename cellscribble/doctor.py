@@ -241,8 +241,15 @@ def check_imagej(jar: Path | None) -> Check:
 
 def check_cellprofiler(place: Path | None) -> Check:
     if place is not None:
-        return Check("CellProfiler", OK, str(place))
+        return Check("CellProfiler", OK, f"{place}; the folder of our plugin for it is {find_plugin('cellprofiler')}")
     return Check("CellProfiler", OPTIONAL, "not found", "to measure the objects in it, install it (cellprofiler.org)")
+
+
+def find_plugin(name: str) -> Path | None:
+    """The folder of a plugin that comes with CellScribble, installed or in the source."""
+    package = Path(__file__).parent
+    places = (package / "plugins" / name, package.parent / "plugins" / name)
+    return next((place for place in places if place.is_dir()), None)
 
 
 def find_fiji() -> Path | None:

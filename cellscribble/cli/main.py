@@ -1,7 +1,7 @@
 """The command line's front door. Commands are named by strings and imported when they are called.
 
 Exit code 0: done. 1: could not, the last line on stderr says what to do. 2: wrong usage.
-130: interrupted. With --macro: see cli/macro.py.
+130: interrupted. 143: ended by SIGTERM. With --macro: see cli/macro.py.
 """
 
 from __future__ import annotations
@@ -15,10 +15,13 @@ import click
 
 from cellscribble._version import __version__
 from cellscribble.core.errors import CellScribbleError
+from cellscribble.core.interrupt import Terminated, end_as_at_ctrl_c
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("cellscribble.cli.train:command", "Train a network from strokes and export model.onnx."),
     "predict": ("cellscribble.cli.predict:command", "Segment images, folders or OME-Zarr with a model."),
+    "stitch": ("cellscribble.cli.stitch:command", "Finish what shards of predict have begun."),
+    "measure": ("cellscribble.cli.measure:command", "Measure objects: tables as CellProfiler exports them."),
     "evaluate": ("cellscribble.cli.evaluate:command", "Score labels against labels drawn by hand."),
     "rois": ("cellscribble.cli.rois:command", "Labels to ImageJ ROIs, and ROIs to labels or scribbles."),
     "info": ("cellscribble.cli.info:command", "Show what a model says about itself."),
@@ -80,6 +83,7 @@ def cli() -> None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line and exit."""
+    end_as_at_ctrl_c()
     sys.exit(run(args))
 
 
@@ -96,7 +100,11 @@ def run(args: Sequence[str] | None = None) -> int:
     except CellScribbleError as error:
         click.echo(f"error: {error}", err=True)
         return 1
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as error:
+        # click raises its own Abort from what interrupted.
+        if isinstance(error.__cause__ or error, Terminated):
+            click.echo("ended by SIGTERM", err=True)
+            return 143
         click.echo("interrupted", err=True)
         return 130
     except click.ClickException as error:

@@ -13,6 +13,26 @@ AXES_3D = "CZYX"
 
 
 @dataclass(frozen=True, slots=True)
+class PyramidLevel:
+    """One level of the pyramid that an image was read from; one number for each spatial axis.
+
+    shape : pixels
+    step : pixels of the level that was read for one of this level's own
+    offset : where the centre of the first pixel lies, in pixels of the level that was read
+    """
+
+    shape: tuple[int, ...]
+    step: tuple[float, ...]
+    offset: tuple[float, ...]
+
+
+def rounded_step(fine: int, coarse: int) -> float:
+    """How many of `fine` pixels one of `coarse` stands for: a whole number where rounding explains the rest."""
+    step = max(1, round(fine / coarse))
+    return float(step) if coarse in (fine // step, -(-fine // step)) else fine / coarse
+
+
+@dataclass(frozen=True, slots=True)
 class ImageVolume:
     """An image or volume in canonical axis order.
 
@@ -32,6 +52,8 @@ class ImageVolume:
         One a channel, empty if the file does not say.
     origin : str
         How axes and pixel size were found, in words for the user: "axes ZYX from ImageJ metadata".
+    levels : tuple of PyramidLevel
+        The level that was read and the coarser ones of its file; empty if the file is no pyramid.
 
     Raises
     ------
@@ -46,6 +68,7 @@ class ImageVolume:
     is_rgb: bool = False
     channel_names: tuple[str, ...] = ()
     origin: str = ""
+    levels: tuple[PyramidLevel, ...] = ()
 
     def __post_init__(self) -> None:
         if self.axes not in (AXES_2D, AXES_3D):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,22 +13,31 @@ from cellscribble import provenance
 from cellscribble.bundle import Model
 from cellscribble.core.errors import BatchError, CellScribbleError, InputError
 from cellscribble.core.volume import ImageVolume
+from cellscribble.engine.cellprofiler import CellProfilerFolder
+from cellscribble.engine.cluster import local_workers, workers_of
 from cellscribble.engine.options import PredictOptions
 from cellscribble.engine.outputs import Job, plan_jobs
+from cellscribble.engine.workers import DaskExecutor
 from cellscribble.engine.write import write_results
-from cellscribble.engine.zarr_job import segment_to_zarr
+from cellscribble.engine.zarr_job import segment_to_zarr, written_version
 from cellscribble.infer.blockwise import Progress
 from cellscribble.infer.fit import check_fit
 from cellscribble.infer.predict import Prediction, predict
 from cellscribble.infer.runner import Runner
 from cellscribble.io.images import open_image
+from cellscribble.io.remote import is_url
 
 SCHEMA = 1
 """Of the JSON file beside each result."""
 
 
+NOT_HANDED_OUT = (
+    "workers get blocks of OME-Zarr and of images above 64 Mpixel; smaller files and resampled ones are segmented here"
+)
+
+
 class Report(Protocol):
-    """Hears what happens: events "start", "image", "progress", "done", "failed" with their fields."""
+    """Hears events: "start", "workers", "image", "progress", "done", "shard", "failed", "cellprofiler"."""
 
     def __call__(self, event: str, /, **fields: Any) -> None: ...
 
@@ -45,7 +55,7 @@ def predict_files(
 
     Returns
     -------
-    The jobs, all done.
+    The jobs, all done; with `options.shard` those in which it has a part.
 
     Raises
     ------
@@ -55,26 +65,70 @@ def predict_files(
         If nothing can be started (see `plan_jobs`, `Runner`), or the only image failed.
     """
     jobs = plan_jobs(
-        inputs, out, probability=options.probability, overlay=options.overlay, overwrite=options.overwrite
+        inputs,
+        out,
+        probability=options.probability,
+        uncertainty=options.uncertainty,
+        overlay=options.overlay,
+        overwrite=options.overwrite,
+        shard=options.shard,
+        form=options.format,
+        into=options.into_image,
     )
+    export = _cellprofiler(out, jobs, model, options) if options.cellprofiler else None
     runner = Runner(model, options.device)
     report("start", model=model.path, sha256=model.sha256, provider=runner.provider, n_images=len(jobs))
     failures: dict[str, str] = {}
-    for index, job in enumerate(jobs):
-        try:
-            _run(job, index, model, runner, options, report)
-        except (CellScribbleError, OSError, MemoryError) as error:
-            known = _explain(error, job)
-            if len(jobs) == 1:
-                raise known from error.__cause__ if known is error else error
-            failures[str(job.image)] = str(known)
-            report("failed", index=index, image=job.image, message=str(known))
+    with _cluster(jobs, options) as cluster:
+        if cluster is not None:
+            report("workers", n=len(cluster.threads), n_threads=sum(cluster.threads.values()))
+        for index, job in enumerate(jobs):
+            try:
+                image = _run(job, index, model, runner, options, report, cluster)
+                if export is not None:
+                    export.add(job, image)
+            except (CellScribbleError, OSError, MemoryError) as error:
+                known = _explain(error, job)
+                if len(jobs) == 1:
+                    raise known from error.__cause__ if known is error else error
+                failures[str(job.image)] = str(known)
+                report("failed", index=index, image=job.image, message=str(known))
+    if export is not None:
+        export.finish()
+        report("cellprofiler", folder=export.path, command=export.command)
     if failures:
         raise BatchError(failures, len(jobs) - len(failures))
     return jobs
 
 
-def _run(job: Job, index: int, model: Model, runner: Runner, options: PredictOptions, report: Report) -> None:
+def _cellprofiler(
+    out: str | Path | None, jobs: Sequence[Job], model: Model, options: PredictOptions
+) -> CellProfilerFolder:
+    if options.as_classes:
+        raise InputError("--cellprofiler is about single objects, --classes about none; leave one out")
+    as_stored = options.axes is None and options.timepoint is None and options.level == 0
+    return CellProfilerFolder(out, jobs, model.metadata.channels, as_stored=as_stored, overwrite=options.overwrite)
+
+
+def _cluster(jobs: Sequence[Job], options: PredictOptions) -> AbstractContextManager[DaskExecutor | None]:
+    """The workers that are asked for, where there is something to hand out."""
+    if any(job.by_blocks for job in jobs):
+        if options.workers is not None:
+            return local_workers(options.workers)
+        if options.scheduler is not None:
+            return workers_of(options.scheduler)
+    return nullcontext()
+
+
+def _run(
+    job: Job,
+    index: int,
+    model: Model,
+    runner: Runner,
+    options: PredictOptions,
+    report: Report,
+    cluster: DaskExecutor | None,
+) -> ImageVolume:
     start = time.perf_counter()
     image = open_image(job.image, axes=options.axes, timepoint=options.timepoint, level=options.level)
     understood = describe_image(image)
@@ -86,29 +140,45 @@ def _run(job: Job, index: int, model: Model, runner: Runner, options: PredictOpt
         "versions": provenance.versions(),
         "model": {"path": str(model.path.resolve()), "sha256": model.sha256, "name": model.metadata.name},
         "settings": asdict(options),
-        "image": {"path": str(job.image.resolve()), **understood},
+        "image": {"path": job.image if is_url(job.image) else str(Path(job.image).resolve()), **understood},
         "classes": list(model.metadata.classes),
     }
 
     def progress(done: float, total: float, words: str = "") -> None:
         report("progress", index=index, name=job.name, done=done, total=total, words=words)
 
-    fit = check_fit(image, model.metadata, rescale=options.rescale, ignore_pixel_size=options.ignore_pixel_size)
-    if job.to_zarr and fit.shape is None:
-        found = segment_to_zarr(job, image, fit.notes, model, runner, options, record, progress)
+    fit = check_fit(
+        image,
+        model.metadata,
+        rescale=options.rescale,
+        ignore_pixel_size=options.ignore_pixel_size,
+        planes=options.planes,
+    )
+    if job.by_blocks and fit.shape is None:
+        seen_as, asked = replace(model, metadata=fit.metadata), runner.seen_as(fit.metadata)
+        found = segment_to_zarr(job, image, fit.notes, seen_as, asked, options, record, progress, cluster)
+        if options.shard is not None:
+            report("shard", index=index, image=job.image, unfinished=job.unfinished, shard=options.shard, **found)
+            return image
+    elif job.by_blocks and options.shard is not None:
+        raise InputError(f"{job.image} is resampled as a whole in memory, so --shard cannot share it: leave it out")
     else:
         found = _in_memory(job, image, model, runner, options, record, progress)
+        if options.workers is not None or options.scheduler is not None:
+            found["notes"] = [*found["notes"], NOT_HANDED_OUT]
     report(
         "done",
         index=index,
         image=job.image,
         labels=job.labels,
         probability=job.probability,
+        uncertainty=job.uncertainty,
         overlay=job.overlay,
         n_objects=found["n_objects"],
         notes=found["notes"],
         seconds=round(time.perf_counter() - start, 3),
     )
+    return image
 
 
 def _in_memory(
@@ -129,6 +199,7 @@ def _in_memory(
         block_px=options.block_px,
         rescale=options.rescale,
         ignore_pixel_size=options.ignore_pixel_size,
+        planes=options.planes,
         runner=runner,
         progress=progress,
     )
@@ -139,7 +210,7 @@ def _in_memory(
         "notes": list(prediction.notes),
         "seconds": round(time.perf_counter() - start, 3),
     }
-    write_results(job, image, prediction, record | found, overwrite=options.overwrite)
+    write_results(job, image, prediction, record | found, written_version(job, options), overwrite=options.overwrite)
     return found
 
 

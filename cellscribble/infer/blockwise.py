@@ -12,15 +12,19 @@ from contextlib import contextmanager
 import numpy as np
 import numpy.typing as npt
 
-from cellscribble.bundle import Model
+from cellscribble.bundle import Model, ModelMetadata
 from cellscribble.core.blocks import padded_shape, plan_blocks, read_padded
 from cellscribble.core.errors import CellScribbleError, FileFormatError, InputError, OutputError
 from cellscribble.core.intensity import fit_intensity
 from cellscribble.core.volume import ImageVolume
+from cellscribble.infer.planes import sees_planes
 from cellscribble.infer.runner import Runner
 
 DEFAULT_BLOCK_PX = {2: (1024, 1024), 3: (64, 192, 192)}
 """By number of spatial axes. Larger blocks spend less on halos and need more memory."""
+
+PLANES_BLOCK_PX = (32, 384, 384)
+"""Of a stack whose planes are seen one by one: the network's halo lies in the plane alone."""
 
 MAX_BYTES_IN_MEMORY = 1 << 31
 """Probability beyond this lies in a temporary file that vanishes with the array."""
@@ -62,7 +66,7 @@ def predict_probability(
     """
     meta = model.metadata
     shape = image.spatial_shape
-    block = block_size(shape, block_px, meta.stride_multiple)
+    block = block_size(shape, block_px, meta)
     with reading(image):
         intensity = fit_intensity(image, meta.intensity)
     blocks = list(plan_blocks(shape, block, meta.halo_px, meta.stride_multiple))
@@ -116,19 +120,20 @@ def allocate(shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
         return np.memmap(file, np.float32, "w+", shape=shape)
 
 
-def block_size(shape: tuple[int, ...], block_px: Sequence[int] | None, multiple: Sequence[int]) -> tuple[int, ...]:
-    """The size of a block: what was asked for or the default, at most the image.
+def block_size(shape: tuple[int, ...], block_px: Sequence[int] | None, meta: ModelMetadata) -> tuple[int, ...]:
+    """The size of a block: what was asked for or the default, at most the image on the network's stride.
 
     Raises
     ------
     InputError
         If it is impossible.
     """
-    block = DEFAULT_BLOCK_PX[len(shape)] if block_px is None else tuple(block_px)
+    default = PLANES_BLOCK_PX if sees_planes(meta) else DEFAULT_BLOCK_PX[len(shape)]
+    block = default if block_px is None else tuple(block_px)
     if len(block) == 1:
         block = block * len(shape)
     if len(block) != len(shape) or min(block) < 1:
         raise InputError(
             f"block is {block} px; expected one positive number or {len(shape)}, one for each spatial axis"
         )
-    return tuple(min(b, n) for b, n in zip(block, padded_shape(shape, multiple), strict=True))
+    return tuple(min(b, n) for b, n in zip(block, padded_shape(shape, meta.stride_multiple), strict=True))

@@ -16,6 +16,7 @@ from cellscribble.core.volume import ImageVolume
 from cellscribble.io.atomic import is_zarr
 from cellscribble.io.axes import check_axes, plan_axes, to_canonical
 from cellscribble.io.ome_zarr_read import open_ome_zarr
+from cellscribble.io.remote import is_url, url_path
 from cellscribble.io.tiff_read import open_tiff
 
 TIFF_SUFFIXES = (".ome.tiff", ".ome.tif", ".tiff", ".tif", ".btf", ".svs", ".ndpi", ".lsm", ".qptiff", ".scn")
@@ -24,7 +25,7 @@ ZARR_SUFFIXES = (".ome.zarr", ".zarr")
 IMAGE_SUFFIXES = TIFF_SUFFIXES + PICTURE_SUFFIXES + ZARR_SUFFIXES
 """Longest first where one ends with another."""
 
-OUTPUT_ENDINGS = ("_labels", "_probability", "_uncertainty", "_overlay")
+OUTPUT_ENDINGS = ("_labels", "_probability", "_uncertainty", "_overlay", "_cellscribble")
 """What `predict` appends to an image's name; such files are not taken as images of a folder."""
 
 SCRIBBLE_ENDINGS = ("_scribbles", "_scribble", "_strokes")
@@ -39,7 +40,8 @@ def open_image(
 
     Parameters
     ----------
-    path : TIFF (also OME, BigTIFF, ImageJ, slides), PNG, JPEG, BMP, or a folder with OME-Zarr
+    path : TIFF (also OME, BigTIFF, ImageJ, slides), PNG, JPEG, BMP, or a folder with OME-Zarr; or the
+        URL of an OME-Zarr
     axes : axes of the stored array, one of the letters TCZYXS each, where the file says it wrongly
         or not at all
     timepoint : which time point of a time series, from 0
@@ -57,7 +59,11 @@ def open_image(
     InputError
         If the file is missing, its axes are unclear, it has several time points and none is
         chosen, or the level does not exist.
+    RemoteError
+        If a URL gives no answer.
     """
+    if is_url(path):
+        return _open_url(path, axes, timepoint, level)
     path = Path(path)
     if not path.exists():
         raise InputError(f"no image {path}{_similar(path)}")
@@ -79,6 +85,13 @@ def open_image(
     else:
         remedy = f"expected one of {' '.join(IMAGE_SUFFIXES)}"
     raise FileFormatError(f"{path} has the suffix {path.suffix!r}, which is not read here; {remedy}")
+
+
+def _open_url(url: str, axes: str | None, timepoint: int | None, level: int) -> ImageVolume:
+    suffix = _suffix(url_path(url))
+    if suffix in TIFF_SUFFIXES + PICTURE_SUFFIXES:
+        raise InputError(f"{url}: only OME-Zarr is read from a URL; download the file, or convert it to OME-Zarr")
+    return open_ome_zarr(url, image_name(url), axes=axes, timepoint=timepoint, level=level)
 
 
 def list_images(path: str | Path) -> list[Path]:
@@ -108,8 +121,8 @@ def list_images(path: str | Path) -> list[Path]:
 
 
 def image_name(path: str | Path) -> str:
-    """The file's name without folder and image suffix: "a/cells.2.ome.tif" -> "cells.2"."""
-    path = Path(path)
+    """The file's name without folder and image suffix: "a/cells.2.ome.tif" -> "cells.2"; of a URL too."""
+    path = url_path(path) if is_url(path) else Path(path)
     suffix = _suffix(path)
     return path.name[: len(path.name) - len(suffix)] if suffix else path.stem
 

@@ -171,22 +171,27 @@ def _write_ome(
     pixel_size_um: Sequence[float] | None,
     channel_names: Sequence[str],
 ) -> None:
+    tifffile.imwrite(
+        path,
+        array,
+        ome=True,
+        bigtiff=array.nbytes >= MAX_IMAGEJ_BYTES,
+        metadata=ome_metadata(axes, pixel_size_um, channel_names),
+        photometric="minisblack",
+        compression="zlib",
+        tile=(512, 512) if min(array.shape[-2:]) >= 512 else None,
+    )
+
+
+def ome_metadata(axes: str, pixel_size_um: Sequence[float] | None, channel_names: Sequence[str]) -> dict[str, Any]:
+    """What tifffile is told of an OME-TIFF; parameters as `save_image`, `axes` of labels too."""
     metadata: dict[str, Any] = {"axes": axes}
     if channel_names:
         metadata["Channel"] = {"Name": list(channel_names)}
     if pixel_size_um is not None:
         for axis, size in zip("XYZ", reversed(tuple(pixel_size_um)), strict=False):
             metadata |= {f"PhysicalSize{axis}": float(size), f"PhysicalSize{axis}Unit": "µm"}
-    tifffile.imwrite(
-        path,
-        array,
-        ome=True,
-        bigtiff=array.nbytes >= MAX_IMAGEJ_BYTES,
-        metadata=metadata,
-        photometric="minisblack",
-        compression="zlib",
-        tile=(512, 512) if min(array.shape[-2:]) >= 512 else None,
-    )
+    return metadata
 
 
 def _check_sizes(pixel_size_um: Sequence[float] | None, ndim: int) -> None:

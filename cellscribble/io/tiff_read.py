@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ import numpy as np
 import tifffile
 
 from cellscribble.core.errors import FileFormatError, InputError
-from cellscribble.core.volume import ImageVolume
+from cellscribble.core.volume import ImageVolume, PyramidLevel, rounded_step
 from cellscribble.io import pixel_size as sizes
-from cellscribble.io.axes import check_axes, plan_axes, resolve_axes, to_canonical
+from cellscribble.io.axes import AxesPlan, check_axes, plan_axes, resolve_axes, to_canonical
 from cellscribble.io.tiff_lazy import LazyTiff
 
 LAZY_BYTES = 256 << 20
@@ -56,6 +57,7 @@ def open_tiff(
         data = _read(path, series, level, LAZY_BYTES)
         is_rgb = plan.is_rgb and _is_rgb(letters, series.dtype)
         n_images = len(tiff.series)
+        levels = _levels(tiff.series[0].levels[level:], plan)
     size, size_words = pixels.spatial(plan.axes[1:])
     size_source = f" from {pixels.source}" if size and pixels.source != source else ""
     words = [f"axes {letters.strip('QI')} from {source}", remark, size_words + size_source]
@@ -70,6 +72,7 @@ def open_tiff(
         is_rgb=is_rgb,
         channel_names=names if len(names) == image.shape[0] else (),
         origin=", ".join(word for word in words if word),
+        levels=levels,
     )
 
 
@@ -108,6 +111,17 @@ def _series(tiff: Any, path: Path, level: int) -> Any:
         listed = ", ".join(f"{i}: {tuple(one.shape)}" for i, one in enumerate(levels))
         raise InputError(f"{path} has no pyramid level {level}; it has {listed}")
     return levels[level]
+
+
+def _levels(series: Sequence[Any], plan: AxesPlan) -> tuple[PyramidLevel, ...]:
+    """The level that was read and the coarser ones; none of a file that has no coarser one."""
+    kept = [plan.letters.index(letter) for letter in plan.axes[1:]]
+    shapes = [tuple(int(one.shape[i]) for i in kept) for one in series if len(one.shape) == len(plan.letters)]
+    if len(shapes) < 2:
+        return ()
+    # The file says sizes only, and those are rounded.
+    steps = [tuple(rounded_step(n, m) for n, m in zip(shapes[0], shape, strict=True)) for shape in shapes]
+    return tuple(PyramidLevel(shape, step, (0.0,) * len(shape)) for shape, step in zip(shapes, steps, strict=True))
 
 
 def _axes(tiff: Any, series: Any, axes: str | None) -> tuple[str, str, str]:

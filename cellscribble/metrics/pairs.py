@@ -61,7 +61,7 @@ def find_pairs(predictions: str | Path, truth: str | Path) -> tuple[list[Pair], 
         If there is nothing at one of the paths.
     """
     predictions, truth = Path(predictions), Path(truth)
-    found, real = _by_name(predictions), _by_name(truth)
+    found, real = files_by_name(predictions), files_by_name(truth)
     if _is_file(predictions) and _is_file(truth):
         ((name, [a]),) = found.items()
         ((_, [b]),) = real.items()
@@ -132,7 +132,14 @@ def save_csv(path: str | Path, scores: Mapping[str, Scores], overwrite: bool = F
     save_text(path, text.getvalue(), overwrite)
 
 
-def _by_name(path: Path) -> dict[str, list[Path]]:
+def files_by_name(path: Path) -> dict[str, list[Path]]:
+    """Label files by the name of their image: a file alone; of a folder those named ``*_labels``, if there are any.
+
+    Raises
+    ------
+    InputError
+        If there is nothing at `path`, or no image.
+    """
     files = [path]
     if not _is_file(path):
         entries = [p for p in path.iterdir() if not p.name.startswith(".")] if path.is_dir() else []
