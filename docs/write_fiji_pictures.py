@@ -88,7 +88,7 @@ def predict(imagej: ImageJ, images: Path) -> None:
     process = imagej.start(
         "-macro",
         f"""
-        open({quote(images / "nuclei_02.tif")});
+        open({quote(images / "nuclei_02.png")});
         run("Set... ", "zoom={100 * ZOOM}");
         setLocation(30, 90);
         run("CellScribble Predict", "model=nuclei_fluorescence rois");

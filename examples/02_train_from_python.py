@@ -51,7 +51,7 @@ def main() -> None:
     config = TrainConfig(minutes=None, epochs=2) if choice.quick else TrainConfig(minutes=2)
 
     model = open_model(train_model(choice.out / "python_run", config))
-    image = open_image(NUCLEI / "test_images" / "unseen_01.tif")
+    image = open_image(NUCLEI / "test_images" / "unseen_01.png")
     prediction = predict(image, model)
     print(f"{image.name}: {prediction.n_objects} objects, probability {prediction.probability.shape}")
     save_labels(choice.out / "unseen_01_labels.tif", prediction.labels, image.pixel_size_um, overwrite=True)

@@ -2,7 +2,7 @@
 
     python examples/03_make_strokes.py
 
-Look at the ROIs in Fiji: open nuclei/images/nuclei_01.tif, then drop rois/nuclei_01.zip on it.
+Look at the ROIs in Fiji: open nuclei/images/nuclei_01.png, then drop rois/nuclei_01.zip on it.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="takes a second anyway")
     parser.add_argument("-o", "--out", type=Path, default=Path("example_out"))
     out = parser.parse_args().out
-    image = open_image(NUCLEI / "images" / "nuclei_01.tif")
+    image = open_image(NUCLEI / "images" / "nuclei_01.png")
 
     save_rois(out / "rois" / "nuclei_01.zip")
     drawn = read_scribbles(out / "rois" / "nuclei_01.zip", image.spatial_shape)

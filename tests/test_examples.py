@@ -26,7 +26,7 @@ def test_every_script_is_listed_in_the_readme():
 def test_every_image_has_its_source():
     rows = (EXAMPLES / "sources.csv").read_text(encoding="utf-8").split()[1:]
     listed = {row.split(",")[0] for row in rows}
-    found = {p.relative_to(EXAMPLES).as_posix() for p in EXAMPLES.glob("*/*images/*.tif")}
+    found = {p.relative_to(EXAMPLES).as_posix() for p in EXAMPLES.glob("*/*images/*.png")}
     assert listed == found
 
 
@@ -53,7 +53,7 @@ def test_script_runs(script, tmp_path):
 
 def test_strokes_of_the_script_lie_on_what_they_name():
     points = runpy.run_path(str(EXAMPLES / "03_make_strokes.py"))["STROKES"]
-    image = np.asarray(open_image(EXAMPLES / "nuclei" / "images" / "nuclei_01.tif").data[0]).astype(int)
+    image = np.asarray(open_image(EXAMPLES / "nuclei" / "images" / "nuclei_01.png").data[0]).astype(int)
     on_nucleus = [image[y, x] for x, y in points["fg_1"]]
     on_background = [image[y, x] for x, y in points["bg_1"]]
     assert min(on_nucleus) > 1.5 * max(on_background)

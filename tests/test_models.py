@@ -32,7 +32,7 @@ def test_the_nuclei_model_finds_nuclei_it_has_not_seen():
     scores = []
     for path in list_images(example.test_images):
         labels = np.asarray(predict(open_image(path), model).labels)
-        truth = np.asarray(open_image(example.test_labels / path.name).data[0])
+        truth = np.asarray(open_image(example.test_labels / f"{path.stem}.tif").data[0])
         scores.append(evaluate(labels, truth))
     assert np.mean([s.iou for s in scores]) > 0.85
     assert np.mean([s.mean_dice_per_truth for s in scores]) > 0.85

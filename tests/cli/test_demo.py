@@ -25,7 +25,7 @@ def test_the_shipped_examples_are_whole(name, n_images, n_unseen):
         strokes = read_scribbles(find_scribbles(example.scribbles, image.name), image.spatial_shape)
         assert set(np.unique(strokes.data)) == {-1, 0, 1}, path.name
     for path in unseen:
-        labels = read_labels(example.test_labels / path.name)
+        labels = read_labels(example.test_labels / f"{path.stem}.tif")
         assert labels.shape == open_image(path).spatial_shape
         assert labels.max() >= 10
 
@@ -86,7 +86,7 @@ def test_a_score_is_the_plain_mean_over_images():
 def test_the_sheet_shows_strokes_then_image_prediction_and_truth(tmp_path):
     example = demo.find_example()
     for path in list_images(example.test_images):
-        save_labels(tmp_path / f"{path.stem}_labels.tif", read_labels(example.test_labels / path.name))
+        save_labels(tmp_path / f"{path.stem}_labels.tif", read_labels(example.test_labels / f"{path.stem}.tif"))
     demo.save_sheet(tmp_path / "demo.png", example, tmp_path, n_unseen=2)
     with Image.open(tmp_path / "demo.png") as sheet:
         width, height = sheet.size
