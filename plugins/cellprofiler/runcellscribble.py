@@ -189,8 +189,7 @@ Select *Yes* for an image of the probability, 0 to 1, that a pixel is not backgr
             "Keep the uncertainty as an image?",
             value=False,
             doc="""\
-Select *Yes* for an image of how unsure the model is: the entropy of its probabilities, 0 where it is certain and 1 where
-all classes are equally probable.""",
+Select *Yes* for an image of how unsure the model is: 0 where it is certain, 1 where two classes are equally probable.""",
         )
         self.uncertainty_name = ImageName(
             "Name the uncertainty image", "CellUncertainty", doc="*(Used only if the uncertainty is kept)*"
@@ -286,10 +285,9 @@ all classes are equally probable.""",
         if all(numpy.ptp(image.pixel_data) == 0 for image in images):
             LOGGER.warning("RunCellScribble: %s has one constant value, so it has no objects", ", ".join(names))
             labels, classes = numpy.zeros(spatial, numpy.int32), numpy.zeros(0, int)
-            probability = numpy.zeros((2,) + spatial, numpy.float32)
-            probability[0] = 1
+            maps = {kind: numpy.zeros(spatial, numpy.float32) for kind in self.wanted_maps()}
         else:
-            labels, classes, probability = self.predict(images)
+            labels, classes, maps = self.predict(images)
         labels, kept = self.choose(labels, classes, first.mask)
 
         objects = Objects()
@@ -298,11 +296,14 @@ all classes are equally probable.""",
         workspace.object_set.add_objects(objects, self.y_name.value)
         self.add_measurements(workspace)
         workspace.measurements.add_measurement(self.y_name.value, M_CLASS, kept)
-        self.add_images(workspace, first, probability)
+        wanted = self.wanted_maps()
+        for kind, name in wanted.items():
+            image = Image(maps[kind], parent_image=first, convert=False, dimensions=first.dimensions)
+            workspace.image_set.add(name, image)
         if self.show_window:
             workspace.display_data.x_data = first.pixel_data
             workspace.display_data.y_data = labels
-            workspace.display_data.probability = None if probability is None else 1 - probability[0]
+            workspace.display_data.probability = maps["probability"] if "probability" in wanted else None
             workspace.display_data.dimensions = first.dimensions
 
     def display(self, workspace, figure):
@@ -328,18 +329,20 @@ all classes are equally probable.""",
             )
 
     def predict(self, images):
-        """Labels (*spatial), the class of labels 1, 2, ... (n,), and the probability (K, *spatial) or None."""
-        wants_probability = self.wants_probability.value or self.wants_uncertainty.value
+        """Labels (*spatial), the class of labels 1, 2, ... (n,), and the maps (*spatial) 0..1 that are wanted."""
         with tempfile.TemporaryDirectory(prefix="cellscribble_") as folder:
             source, out = os.path.join(folder, "image.tif"), os.path.join(folder, "out")
             write_image(source, images, self.pixel_size.value)
-            run_program([self.program.value, "predict", source, "-o", out] + self.options(wants_probability))
+            run_program([self.program.value, "predict", source, "-o", out] + self.options())
             labels = tifffile.imread(os.path.join(out, "image_labels.tif"))
-            probability = None
-            if wants_probability:
-                probability = tifffile.imread(os.path.join(out, "image_probability.tif"))
-                # ImageJ's order of axes is ZCYX.
-                probability = probability.swapaxes(0, 1) if labels.ndim == 3 else probability
+            maps = {}
+            for kind in self.wanted_maps():
+                values = tifffile.imread(os.path.join(out, "image_%s.tif" % kind))
+                if kind == "probability":
+                    # Of each class, background first; ImageJ's order of axes is ZCYX.
+                    maps[kind] = 1 - (values[:, 0] if labels.ndim == 3 else values[0])
+                else:
+                    maps[kind] = values.reshape(labels.shape) / numpy.float32(255)
             with open(os.path.join(out, "image_labels.json"), encoding="utf-8") as file:
                 record = json.load(file)
         for note in record["notes"]:
@@ -357,9 +360,18 @@ all classes are equally probable.""",
         if wanted:
             chosen = numpy.array([number + 1 for number, name in enumerate(known) if name in wanted])
             classes = numpy.where(numpy.isin(classes, chosen), classes, 0)
-        return labels, classes, probability
+        return labels, classes, maps
 
-    def options(self, wants_probability):
+    def wanted_maps(self):
+        """What is kept besides the objects, by the option of `cellscribble predict`: the name of its image."""
+        wanted = {}
+        if self.wants_probability.value:
+            wanted["probability"] = self.probability_name.value
+        if self.wants_uncertainty.value:
+            wanted["uncertainty"] = self.uncertainty_name.value
+        return wanted
+
+    def options(self):
         options = ["-m", self.model.value, "--device", self.device.value]
         if self.find.value == FIND_CLASSES:
             options += ["--classes"]
@@ -367,7 +379,7 @@ all classes are equally probable.""",
             options += ["--threshold", str(self.threshold.value)]
         if self.pixel_size.value > 0 and self.wants_rescale.value:
             options += ["--rescale"]
-        return options + (["--probability"] if wants_probability else [])
+        return options + ["--" + kind for kind in self.wanted_maps()]
 
     def choose(self, labels, classes, mask):
         """The labels that are kept as 1..n without gaps, and their classes (n,); class 0 is not kept.
@@ -380,17 +392,6 @@ all classes are equally probable.""",
         numbers = numpy.zeros(len(classes) + 1, numpy.int32)
         numbers[kept + 1] = numpy.arange(1, len(kept) + 1)
         return numbers[labels], classes[kept]
-
-    def add_images(self, workspace, parent, probability):
-        wanted = []
-        if self.wants_probability.value:
-            wanted.append((self.probability_name.value, 1 - probability[0]))
-        if self.wants_uncertainty.value:
-            p = numpy.clip(probability, 1e-12, 1)
-            wanted.append((self.uncertainty_name.value, -(p * numpy.log(p)).sum(axis=0) / numpy.log(len(p))))
-        for name, values in wanted:
-            image = Image(values, parent_image=parent, convert=False, dimensions=parent.dimensions)
-            workspace.image_set.add(name, image)
 
 
 def write_image(path, images, pixel_size):
