@@ -22,7 +22,8 @@ NEEDED = ("java", "Xvfb", "xdotool")
 JAR = find_imagej_jar(None)
 MISSING = [name for name in NEEDED if not shutil.which(name)] + ([] if JAR else ["ij.jar (Debian: libij-java)"])
 
-RUN_S = 40.0
+RUN_S = 180.0
+"""Machines that run tests are busy; this is spent only where something hangs."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def virtual_screen():
         process.wait(10)
 
 
-def wait_for(condition, timeout_s: float = 20.0):
+def wait_for(condition, timeout_s: float = 90.0):
     """The condition's first true value; fails after `timeout_s`."""
     end = time.monotonic() + timeout_s
     while time.monotonic() < end:

@@ -248,6 +248,6 @@ def test_from_strokes_drawn_with_the_mouse_to_objects_in_the_roi_manager(imagej,
         run("Quit");
         """,
         mode="-macro",
-        timeout_s=150,
+        timeout_s=400,
     )
     assert out.read_text() == "9 "

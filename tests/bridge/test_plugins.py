@@ -40,7 +40,7 @@ def place(imagej):
     return imagej
 
 
-def run(imagej, macro, mode="-batch", timeout_s=40.0):
+def run(imagej, macro, mode="-batch", timeout_s=180.0):
     """Lines of `report`: what, error, result."""
     out = imagej.folder / "report.txt"
     out.write_text("")
@@ -126,7 +126,7 @@ def test_what_fails_is_one_line_and_nothing_hangs(place):
         run("CellScribble Predict", "model=[" + MODEL + "]"); report("colour");
         report("images " + nImages);
         """,
-        timeout_s=80,
+        timeout_s=240,
     )
     errors = {what: error for what, error, _ in lines}
     assert "no image is open; open one" in errors["no image"]
@@ -168,7 +168,7 @@ def test_files_and_folders_and_their_labels_shown(place):
         run("CellScribble Show labels", "labels=[" + FOLDER + "/stack_labels.tif]");
         line = image_line(); report(line);
         """,
-        timeout_s=60,
+        timeout_s=180,
     )
     assert lines[0][0].startswith("two disks_labels.tif,16,64x48x1,0.500 ")
     assert "exists already" in lines[1][1]
@@ -192,7 +192,7 @@ def test_train_from_strokes_then_predict(place, disks_2d):
         run("CellScribble Predict", "model=[" + model + "]");
         line = image_line(); report(line);
         """,
-        timeout_s=120,
+        timeout_s=300,
     )
     assert lines[0] == ["train", "", f"{place.folder}/my run/model.onnx"]
     assert lines[1][0].startswith("a.tif labels,16,64x64x1,")
@@ -220,7 +220,7 @@ def test_the_recorder_writes_what_replays(place):
         x, y, width, height = (int(corner[name]) for name in ("X", "Y", "WIDTH", "HEIGHT"))
         # The button OK.
         place.xdotool("mousemove", x + width - 39, y + height - 21, "click", 1)
-        wait_for(out.exists, 30)
+        wait_for(out.exists)
     finally:
         place.screenshot()
         process.kill()
