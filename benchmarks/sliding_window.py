@@ -36,7 +36,7 @@ def monai_s(module: torch.nn.Module, pixels: torch.Tensor, window_px: int, overl
     inferer = SlidingWindowInferer((window_px, window_px), sw_batch_size=1, overlap=overlap, mode="gaussian")
     began = time.perf_counter()
     with torch.inference_mode():
-        probability = inferer(pixels, module)
+        probability = inferer(pixels, lambda windows: module(windows)["probability"])
     assert probability.shape[-2:] == pixels.shape[-2:]
     return time.perf_counter() - began
 
