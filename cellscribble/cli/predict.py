@@ -10,7 +10,10 @@ import click
 from cellscribble.bundle import open_model
 from cellscribble.cli.memory import keep_freed_memory
 from cellscribble.cli.output import Bar, emit, progress_bar, say, shorten, warn
+from cellscribble.cli.plan_words import plan_lines
+from cellscribble.core.errors import InputError
 from cellscribble.engine.batch import predict_files
+from cellscribble.engine.memory import parse_bytes
 from cellscribble.engine.options import PredictOptions
 from cellscribble.infer.find_model import find_model
 from cellscribble.infer.fit import format_um
@@ -20,6 +23,7 @@ EPILOG = """\b
 Examples:
   cellscribble predict ./imgs --overlay
   cellscribble predict slide.zarr -m runs/nuclei -o results
+  cellscribble predict slide.zarr --max-memory 2GB --dry-run
 """
 
 
@@ -33,6 +37,13 @@ def _parse_block(ctx: click.Context, param: click.Parameter, value: str | None) 
     if min(block) < 1 or len(block) > 3:
         raise click.BadParameter(f"{value!r} is no block size; give 512 or 64,256,256 (z,y,x)", ctx, param)
     return block
+
+
+def _parse_memory(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    try:
+        return None if value is None else parse_bytes(value)
+    except InputError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
 
 
 @click.command(epilog=EPILOG)
@@ -61,7 +72,12 @@ def _parse_block(ctx: click.Context, param: click.Parameter, value: str | None) 
 )
 @click.option("--axes", help="Axes of the file where it does not say them, such as ZCYX.")
 @click.option("--timepoint", type=click.IntRange(0), metavar="N", help="Which time point of a series, from 0.")
-@click.option("--level", type=click.IntRange(0), default=0, metavar="N", help="Pyramid level, 0 is the finest.")
+@click.option(
+    "--level",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Pyramid level, 0 is the finest. [default: nearest to the model's pixel size]",
+)
 @click.option("--rescale", is_flag=True, help="Resample the image to the model's pixel size.")
 @click.option("--ignore-pixel-size", is_flag=True, help="Go on although pixel sizes differ.")
 @click.option(
@@ -82,8 +98,23 @@ def _parse_block(ctx: click.Context, param: click.Parameter, value: str | None) 
 @click.option(
     "--ome-zarr", type=click.Choice(VERSIONS), default="0.4", show_default=True, help="Version that is written."
 )
+@click.option(
+    "--max-memory",
+    callback=_parse_memory,
+    metavar="SIZE",
+    help="Stay below this much memory, such as 2GB. [default: about half of what is free]",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be done and needed; write nothing.")
+@click.option(
+    "--log",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Add a line a minute to this file: how far it is.",
+)
 @click.option("--threshold", type=float, metavar="P", help="Decide at this probability, not at the model's.")
-def command(inputs: tuple[Path, ...], model: str | None, out: Path | None, as_json: bool, **settings: Any) -> None:
+def command(
+    inputs: tuple[Path, ...], model: str | None, out: Path | None, as_json: bool, log: Path | None, **settings: Any
+) -> None:
     """Segment images, folders of images, or OME-Zarr stores.
 
     Writes NAME_labels.tif (NAME_labels.zarr for a Zarr or a huge image) that Fiji, CellProfiler and napari open,
@@ -94,8 +125,11 @@ def command(inputs: tuple[Path, ...], model: str | None, out: Path | None, as_js
     loaded = open_model(path)
     say(f"model {path}{'' if model else ' (the newest run; choose another with -m)'}")
     options = PredictOptions(**settings)
-    with progress_bar("predict") as bar:
-        jobs = predict_files(inputs, loaded, out, options, _Reporter(bar, as_json=as_json))
+    with progress_bar("predict", log=None if options.dry_run else log) as bar:
+        jobs = predict_files(inputs, loaded, out, options, _Reporter(bar, as_json=as_json, dry_run=options.dry_run))
+    if options.dry_run:
+        say("this was a dry run: nothing was written")
+        return
     folders = ", ".join(dict.fromkeys(str(job.labels.parent) for job in jobs))
     say(f"{_count(len(jobs), 'image')} done, results in {folders}")
 
@@ -103,8 +137,9 @@ def command(inputs: tuple[Path, ...], model: str | None, out: Path | None, as_js
 class _Reporter:
     """Turns the batch's events into words and a bar on stderr, or JSON lines on stdout."""
 
-    def __init__(self, bar: Bar, *, as_json: bool) -> None:
+    def __init__(self, bar: Bar, *, as_json: bool, dry_run: bool) -> None:
         self._bar = bar
+        self._dry_run = dry_run
         self._as_json = as_json
         self._n_images = 1
         self._said: set[str] = set()
@@ -125,6 +160,13 @@ class _Reporter:
             shape = " x ".join(str(n) for n in fields["shape"])
             size = format_um(fields["pixel_size_um"])
             say(f"{fields['image']}: {fields['axes']} {shape} {fields['dtype']}, pixels {size} ({fields['origin']})")
+            if fields["why_level"]:
+                say(f"  {fields['why_level']}")
+        elif event == "plan":
+            for line in plan_lines(fields, dry_run=self._dry_run):
+                say(f"  {line}")
+            for warning in fields["warnings"]:
+                warn(warning)
         elif event == "done":
             for note in fields["notes"]:
                 if note not in self._said:

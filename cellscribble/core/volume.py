@@ -13,6 +13,17 @@ AXES_3D = "CZYX"
 
 
 @dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a grid of pixels lies in its file's own space: pixel i of an axis at offset + i x scale.
+
+    One number for each spatial axis in axes order; micrometres, or without a unit where the file gives none.
+    """
+
+    scale: tuple[float, ...]
+    offset: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ImageVolume:
     """An image or volume in canonical axis order.
 
@@ -32,6 +43,8 @@ class ImageVolume:
         One a channel, empty if the file does not say.
     origin : str
         How axes and pixel size were found, in words for the user: "axes ZYX from ImageJ metadata".
+    placement : Placement or None
+        Where an OME-Zarr puts its pixels, so that what is made of a level of its pyramid lies on it.
 
     Raises
     ------
@@ -46,6 +59,7 @@ class ImageVolume:
     is_rgb: bool = False
     channel_names: tuple[str, ...] = ()
     origin: str = ""
+    placement: Placement | None = None
 
     def __post_init__(self) -> None:
         if self.axes not in (AXES_2D, AXES_3D):

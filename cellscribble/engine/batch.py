@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,22 +12,28 @@ from cellscribble import provenance
 from cellscribble.bundle import Model
 from cellscribble.core.errors import BatchError, CellScribbleError, InputError
 from cellscribble.core.volume import ImageVolume
+from cellscribble.engine.costs import Work, work_of
+from cellscribble.engine.forecast import forecast_blocks, forecast_memory
+from cellscribble.engine.level import choose_level
 from cellscribble.engine.options import PredictOptions
 from cellscribble.engine.outputs import Job, plan_jobs
+from cellscribble.engine.plan import Plan
+from cellscribble.engine.planner import Planner
 from cellscribble.engine.write import write_results
 from cellscribble.engine.zarr_job import segment_to_zarr
 from cellscribble.infer.blockwise import Progress
-from cellscribble.infer.fit import check_fit
-from cellscribble.infer.predict import Prediction, predict
+from cellscribble.infer.fit import Fit, check_fit
+from cellscribble.infer.predict import CLASSES, Prediction, predict, segmenter_of
 from cellscribble.infer.runner import Runner
 from cellscribble.io.images import open_image
+from cellscribble.segment.parameters import InstanceParameters
 
 SCHEMA = 1
 """Of the JSON file beside each result."""
 
 
 class Report(Protocol):
-    """Hears what happens: events "start", "image", "progress", "done", "failed" with their fields."""
+    """Hears what happens: events "start", "image", "plan", "progress", "done", "failed" with their fields."""
 
     def __call__(self, event: str, /, **fields: Any) -> None: ...
 
@@ -45,7 +51,7 @@ def predict_files(
 
     Returns
     -------
-    The jobs, all done.
+    The jobs, all done; or planned only, with `dry_run`.
 
     Raises
     ------
@@ -55,14 +61,21 @@ def predict_files(
         If nothing can be started (see `plan_jobs`, `Runner`), or the only image failed.
     """
     jobs = plan_jobs(
-        inputs, out, probability=options.probability, overlay=options.overlay, overwrite=options.overwrite
+        inputs,
+        out,
+        probability=options.probability,
+        overlay=options.overlay,
+        overwrite=options.overwrite,
+        dry_run=options.dry_run,
     )
     runner = Runner(model, options.device)
+    to_plan = options.dry_run or options.max_memory is not None or options.rescale or any(job.to_zarr for job in jobs)
+    planner = Planner(model, runner, options.max_memory) if to_plan else None
     report("start", model=model.path, sha256=model.sha256, provider=runner.provider, n_images=len(jobs))
     failures: dict[str, str] = {}
     for index, job in enumerate(jobs):
         try:
-            _run(job, index, model, runner, options, report)
+            _run(job, index, model, runner, planner, options, report)
         except (CellScribbleError, OSError, MemoryError) as error:
             known = _explain(error, job)
             if len(jobs) == 1:
@@ -74,11 +87,21 @@ def predict_files(
     return jobs
 
 
-def _run(job: Job, index: int, model: Model, runner: Runner, options: PredictOptions, report: Report) -> None:
+def _run(
+    job: Job,
+    index: int,
+    model: Model,
+    runner: Runner,
+    planner: Planner | None,
+    options: PredictOptions,
+    report: Report,
+) -> None:
     start = time.perf_counter()
-    image = open_image(job.image, axes=options.axes, timepoint=options.timepoint, level=options.level)
+    level = choose_level(job.image, model.metadata, options)
+    options = replace(options, level=level.index)
+    image = open_image(job.image, axes=options.axes, timepoint=options.timepoint, level=level.index)
     understood = describe_image(image)
-    report("image", index=index, image=job.image, **understood)
+    report("image", index=index, image=job.image, **understood, level=level.index, why_level=level.words)
     record = {
         "schema": SCHEMA,
         "command": provenance.command(),
@@ -93,11 +116,30 @@ def _run(job: Job, index: int, model: Model, runner: Runner, options: PredictOpt
     def progress(done: float, total: float, words: str = "") -> None:
         report("progress", index=index, name=job.name, done=done, total=total, words=words)
 
-    fit = check_fit(image, model.metadata, rescale=options.rescale, ignore_pixel_size=options.ignore_pixel_size)
+    def planned(plan: Plan, work: Work) -> None:
+        report("plan", index=index, image=job.image, **forecast_blocks(job, plan, work, options.max_memory))
+
+    fit = check_fit(
+        image,
+        model.metadata,
+        rescale=options.rescale,
+        ignore_pixel_size=options.ignore_pixel_size,
+        levels_um=level.pixel_sizes_um,
+    )
     if job.to_zarr and fit.shape is None:
-        found = segment_to_zarr(job, image, fit.notes, model, runner, options, record, progress)
+        assert planner is not None
+        found = segment_to_zarr(job, image, fit.notes, model, runner, options, record, progress, planner, planned)
     else:
+        if planner is not None:
+            plan = _plan_in_memory(image, fit, model, planner, options)
+            if options.dry_run:
+                forecast = forecast_memory(job, image, model.metadata, plan, options.max_memory)
+                report("plan", index=index, image=job.image, **forecast)
+                return
+            options = replace(options, block_px=plan.block_px)
         found = _in_memory(job, image, model, runner, options, record, progress)
+    if found is None:
+        return
     report(
         "done",
         index=index,
@@ -109,6 +151,13 @@ def _run(job: Job, index: int, model: Model, runner: Runner, options: PredictOpt
         notes=found["notes"],
         seconds=round(time.perf_counter() - start, 3),
     )
+
+
+def _plan_in_memory(image: ImageVolume, fit: Fit, model: Model, planner: Planner, options: PredictOptions) -> Plan:
+    name, parameters = segmenter_of(model, as_classes=options.as_classes, threshold=options.threshold)
+    settings = None if name == CLASSES else InstanceParameters.from_dict(parameters)
+    seen = work_of(image, model.metadata, settings, probability=options.probability, shape=fit.shape)
+    return planner.plan_whole(image, seen, options.block_px)
 
 
 def _in_memory(

@@ -39,7 +39,7 @@ from cellscribble.engine.steps import (
     at_most,
     decide_classes,
 )
-from cellscribble.engine.stores import n_levels, open_store, owned_levels
+from cellscribble.engine.stores import SHRINK_CHUNKS, n_levels, open_store, owned_levels
 from cellscribble.engine.unfinished import Unfinished
 from cellscribble.infer.blockwise import READ_ERRORS, block_size, reading
 from cellscribble.infer.runner import Runner
@@ -201,7 +201,7 @@ class LargeRun:
         n_space = self._task.image.ndim
         for level in range(first, n_levels(group)):
             array = group[str(level)]
-            block_px = [c * n for c, n in zip(array.chunks[-n_space:], (1, 4, 4)[-n_space:], strict=True)]
+            block_px = [c * n for c, n in zip(array.chunks[-n_space:], SHRINK_CHUNKS[-n_space:], strict=True)]
             grid = BlockGrid(tuple(array.shape[-n_space:]), tuple(block_px))
             self._run([Stage(f"{name}{level}", grid, (0,) * n_space, Shrink(group, level, grid))])
 

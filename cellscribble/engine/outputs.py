@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 from cellscribble.core.errors import CellScribbleError, InputError, OutputError
 from cellscribble.engine.publish import is_publishing
 from cellscribble.io.atomic import is_zarr
-from cellscribble.io.images import image_name, list_images, open_image
+from cellscribble.io.images import count_pixels, image_name, list_images
 
 DEFAULT_OUT = Path("cellscribble_out")
 """Beside `runs`, in the folder where the command is typed: the images' own may be read-only."""
@@ -66,6 +67,7 @@ def plan_jobs(
     probability: bool = False,
     overlay: bool = False,
     overwrite: bool = False,
+    dry_run: bool = False,
 ) -> list[Job]:
     """One job for each image that `inputs` mean.
 
@@ -75,6 +77,7 @@ def plan_jobs(
     out : folder of all results; by default `DEFAULT_OUT` for files and beside the image for a Zarr
     probability, overlay : wanted besides the labels
     overwrite : results that exist are replaced
+    dry_run : folders are looked at only: nothing is made
 
     Raises
     ------
@@ -99,7 +102,7 @@ def plan_jobs(
         more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
         raise OutputError(f"{existing[0]}{more} exists already; give --overwrite, or another folder with -o")
     for folder in dict.fromkeys(job.labels.parent for job in jobs):
-        _check_folder(folder)
+        _check_folder(folder, dry_run)
     return jobs
 
 
@@ -126,13 +129,23 @@ def _is_huge(image: Path) -> bool:
     try:
         if image.stat().st_size < SMALL_FILE_BYTES:
             return False
-        return open_image(image).n_pixels > MAX_TIFF_PIXELS
+        return count_pixels(image) > MAX_TIFF_PIXELS
     except CellScribbleError:
         # It may open with --axes or --timepoint; if not, that is said when its turn comes.
         return False
 
 
-def _check_folder(folder: Path) -> None:
+def existing_folder(path: Path) -> Path:
+    """`path` if it exists, or the nearest folder above that does."""
+    return next((p for p in (path, *path.absolute().parents) if p.exists()), path)
+
+
+def _check_folder(folder: Path, dry_run: bool) -> None:
+    if dry_run:
+        there = existing_folder(folder)
+        if not (there.is_dir() and os.access(there, os.W_OK)):
+            raise OutputError(f"cannot write into {folder}; choose another folder with -o")
+        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

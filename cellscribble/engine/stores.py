@@ -14,6 +14,9 @@ from cellscribble.core.volume import ImageVolume
 from cellscribble.io.atomic import atomic_path
 from cellscribble.io.ome_zarr import CHUNK_PX, create_ome_zarr
 
+SHRINK_CHUNKS = (1, 2, 2)
+"""Chunks along z, y, x of the piece of a pyramid's level that is made at once."""
+
 
 def open_store(
     path: Path,
@@ -40,6 +43,7 @@ def open_store(
                 channel_names=classes,
                 version=version,
                 chunk_px=chunk_px(block_px),
+                placement=image.placement,
             )
     return zarr.open_group(str(path), mode="r+")
 

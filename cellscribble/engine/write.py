@@ -38,7 +38,7 @@ def write_results(
     written: list[Path] = []
     try:
         if job.probability is not None:
-            _write_probability(job.probability, prediction, image.axes, to_zarr=job.to_zarr, overwrite=overwrite)
+            _write_probability(job.probability, prediction, image, to_zarr=job.to_zarr, overwrite=overwrite)
             written.append(job.probability)
         if job.overlay is not None:
             save_png(job.overlay, overlay(image, prediction.labels), overwrite)
@@ -52,6 +52,7 @@ def write_results(
                 image.axes[1:],
                 image.pixel_size_um,
                 attributes={"cellscribble": record},
+                placement=image.placement,
                 overwrite=overwrite,
             )
         else:
@@ -74,11 +75,20 @@ def overlay(image: ImageVolume, labels: Any) -> npt.NDArray[np.uint8]:
     return overlay_labels(to_rgb(image, step=step), thinned)
 
 
-def _write_probability(path: Path, prediction: Prediction, axes: str, *, to_zarr: bool, overwrite: bool) -> None:
+def _write_probability(
+    path: Path, prediction: Prediction, image: ImageVolume, *, to_zarr: bool, overwrite: bool
+) -> None:
     size, names = prediction.pixel_size_um, prediction.classes
     if to_zarr:
         write_ome_zarr(
-            path, prediction.probability, axes, size, kind="image", channel_names=names, overwrite=overwrite
+            path,
+            prediction.probability,
+            image.axes,
+            size,
+            kind="image",
+            channel_names=names,
+            placement=image.placement,
+            overwrite=overwrite,
         )
     else:
-        save_image(path, np.asarray(prediction.probability), axes, size, names, overwrite)
+        save_image(path, np.asarray(prediction.probability), image.axes, size, names, overwrite)

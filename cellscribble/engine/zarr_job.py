@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +13,22 @@ import zarr
 
 from cellscribble._version import __version__
 from cellscribble.bundle import Model
-from cellscribble.core.blocks import BlockGrid
 from cellscribble.core.volume import ImageVolume
+from cellscribble.engine.costs import Work, work_of
+from cellscribble.engine.job import is_same, plain, read_job
 from cellscribble.engine.large import LargeRun, Outcome, Task, facts_of
 from cellscribble.engine.options import PredictOptions
 from cellscribble.engine.outputs import Job
+from cellscribble.engine.plan import Plan
+from cellscribble.engine.planner import Planner
 from cellscribble.engine.progress import BlockProgress, Say
 from cellscribble.engine.unfinished import check_targets, open_unfinished
 from cellscribble.engine.write import overlay
 from cellscribble.infer.predict import CLASSES, segmenter_of
-from cellscribble.infer.runner import CPU, Runner, usable_cores
+from cellscribble.infer.runner import Runner
 from cellscribble.io.atomic import is_zarr, save_json
 from cellscribble.io.pictures import save_png
 from cellscribble.segment.parameters import InstanceParameters
-
-GPU_BLOCKS = 2
-"""One in the device, the next on its way."""
 
 
 def segment_to_zarr(
@@ -40,7 +40,9 @@ def segment_to_zarr(
     options: PredictOptions,
     record: dict[str, Any],
     say: Say,
-) -> dict[str, Any]:
+    planner: Planner,
+    planned: Callable[[Plan, Work], None],
+) -> dict[str, Any] | None:
     """Segment an image that fits the model as it is, and write what `job` names.
 
     A run that was interrupted is gone on with, if model, settings and image are the same.
@@ -50,15 +52,18 @@ def segment_to_zarr(
     fit_notes : what `check_fit` had to say of it
     record : how the result is made; what is found is added to it
     say : told about the progress
+    planned : told how it will be done, before anything is written
 
     Returns
     -------
-    What was found, plain values: "n_objects", "notes" and more.
+    What was found, plain values: "n_objects", "notes" and more; None if it was only to be planned.
 
     Raises
     ------
     OutputError
         If the result exists, cannot be written, or another run is at it.
+    InputError
+        If the limit of memory cannot be kept.
     CellScribbleError
         As `predict`.
     """
@@ -75,19 +80,26 @@ def segment_to_zarr(
     segmenter = {"name": name, "parameters": parameters}
     key = _key(job, image, model, runner.provider, segmenter, options)
 
+    check_targets(job.unfinished, key, job.targets, options.overwrite)
+    work = work_of(image, model.metadata, task.settings, probability=options.probability)
+    plan = planner.plan(image, work, _block_of(job, key) or options.block_px, exact=options.dry_run)
+    planned(plan, work)
+    if options.dry_run:
+        return None
+
     def facts() -> dict[str, Any]:
         # Kept from the first start on, so that a resumed run gives the same file.
-        return {**facts_of(task, model.metadata, options.block_px), "record": record}
+        return {**facts_of(task, model.metadata, plan.block_px), "record": record}
 
-    check_targets(job.unfinished, key, job.targets, options.overwrite)
     with open_unfinished(job.unfinished, key, facts) as unfinished:
         # While we waited for the folder another run may have finished.
         check_targets(job.unfinished, key, job.targets, options.overwrite)
         notes = [*fit_notes, *((unfinished.note,) if unfinished.note else ())]
         if not unfinished.publishing:
-            network, n_networks = _network(model, runner, image, unfinished.facts["block_px"])
+            if unfinished.facts["block_px"] != list(plan.block_px):  # another process was faster to begin
+                plan = planner.plan(image, work, unfinished.facts["block_px"])
             progress = BlockProgress(say, image.n_pixels)
-            outcome = LargeRun(task, unfinished, network, progress, n_networks).segment()
+            outcome = LargeRun(task, unfinished, planner.network(plan), progress, plan.n_networks).segment()
             notes += _notes(outcome, runner)
             found = {"segmenter": segmenter, "provider": runner.provider}
             whole = unfinished.facts["record"] | found | _plain(outcome, unfinished.facts["block_px"])
@@ -148,15 +160,10 @@ def fingerprint(path: Path) -> dict[str, Any]:
     return {"metadata_sha256": digest.hexdigest()}
 
 
-def _network(model: Model, runner: Runner, image: ImageVolume, block_px: Sequence[int]) -> tuple[Runner, int]:
-    """The network, and how many blocks may be in it at once."""
-    if runner.provider != CPU:
-        return runner, GPU_BLOCKS
-    # One core a block keeps the cores busier than all cores on one block, as long as there are blocks enough:
-    # nobody waits for anyone.
-    n_cores = usable_cores()
-    n_blocks = len(BlockGrid(image.spatial_shape, tuple(block_px)))
-    return Runner(model, "cpu", threads=max(1, n_cores // n_blocks)), n_cores
+def _block_of(job: Job, key: dict[str, Any]) -> list[int] | None:
+    """The block size of the unfinished run that is gone on with, if there is one: it is kept."""
+    begun = read_job(job.unfinished)
+    return begun["facts"]["block_px"] if begun is not None and is_same(begun, plain(key)) else None
 
 
 def _notes(outcome: Outcome, runner: Runner) -> list[str]:

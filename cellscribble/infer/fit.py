@@ -35,9 +35,16 @@ class Fit:
 
 
 def check_fit(
-    image: ImageVolume, meta: ModelMetadata, *, rescale: bool = False, ignore_pixel_size: bool = False
+    image: ImageVolume,
+    meta: ModelMetadata,
+    *,
+    rescale: bool = False,
+    ignore_pixel_size: bool = False,
+    levels_um: Sequence[tuple[float, ...] | None] = (),
 ) -> Fit:
     """Find how `image` is put to the model.
+
+    levels_um : pixel sizes of the image's pyramid, for what is said if none fits
 
     Raises
     ------
@@ -66,10 +73,11 @@ def check_fit(
     if all(1 / (1 + TOLERANCE) <= ratio <= 1 + TOLERANCE for ratio in ratios):
         return Fit(None, notes)
     if not rescale:
+        listed = ", ".join(f"{i}: {format_um(size)}" for i, size in enumerate(levels_um))
         raise ModelError(
             f"image {image.name!r} has pixels of {format_um(have)} but the model was trained on "
             f"{format_um(want)}; --rescale resamples the image for the network, --ignore-pixel-size goes on "
-            "as it is, and a pyramid may have a --level that fits"
+            "as it is" + (f", --level takes another of its levels ({listed})" if len(levels_um) > 1 else "")
         )
     shape = tuple(max(1, round(n * r)) for n, r in zip(image.spatial_shape, ratios, strict=True))
     n_bytes = 4 * image.n_channels * max(math.prod(shape), math.prod(image.spatial_shape))
@@ -124,7 +132,7 @@ def resample_image(image: ImageVolume, shape: Sequence[int]) -> ImageVolume:
     pixel_size = image.pixel_size_um and tuple(
         um * old / new for um, old, new in zip(image.pixel_size_um, image.spatial_shape, shape, strict=True)
     )
-    return replace(image, data=data, pixel_size_um=pixel_size)
+    return replace(image, data=data, pixel_size_um=pixel_size, placement=None)
 
 
 def _resize(plane: npt.NDArray[np.float32], shape: Sequence[int], *, smooth: bool) -> Any:

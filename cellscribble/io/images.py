@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from cellscribble.core.errors import FileFormatError, InputError
 from cellscribble.core.volume import ImageVolume
+from cellscribble.io import ome_zarr_read, tiff_read
 from cellscribble.io.atomic import is_zarr
 from cellscribble.io.axes import check_axes, plan_axes, to_canonical
 from cellscribble.io.ome_zarr_read import open_ome_zarr
@@ -79,6 +80,46 @@ def open_image(
     else:
         remedy = f"expected one of {' '.join(IMAGE_SUFFIXES)}"
     raise FileFormatError(f"{path} has the suffix {path.suffix!r}, which is not read here; {remedy}")
+
+
+def count_pixels(path: str | Path) -> int:
+    """Pixels of one channel of an image file, as its head says; no pixel is read.
+
+    Raises
+    ------
+    FileFormatError, InputError
+        As `open_image`.
+    """
+    path = Path(path)
+    if _suffix(path) in TIFF_SUFFIXES:
+        return tiff_read.count_pixels(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as picture:
+                return picture.width * picture.height
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise FileFormatError(f"{path} cannot be read as a picture: {error}; copy it again") from error
+
+
+def level_pixel_sizes(
+    path: str | Path, *, axes: str | None = None, timepoint: int | None = None
+) -> list[tuple[float, ...] | None]:
+    """The pixel size of each level of the image's pyramid, from the finest; None where the file does not say.
+
+    One number in µm for each spatial axis. An image without pyramid has one level.
+
+    Raises
+    ------
+    FileFormatError, InputError
+        As `open_image`.
+    """
+    path = Path(path)
+    if is_zarr(path):
+        return ome_zarr_read.level_pixel_sizes(path, axes, timepoint)
+    if path.is_file() and path.stat().st_size and _suffix(path) in TIFF_SUFFIXES:
+        return tiff_read.level_pixel_sizes(path, axes, timepoint)
+    return [None]
 
 
 def list_images(path: str | Path) -> list[Path]:

@@ -19,6 +19,7 @@ from zarr.codecs import BloscCodec
 from cellscribble.core.blocks import Slices
 from cellscribble.core.errors import InputError
 from cellscribble.core.labels import label_dtype
+from cellscribble.core.volume import Placement
 from cellscribble.io.atomic import atomic_path
 from cellscribble.io.ome_zarr_read import RGB_COLOURS
 
@@ -46,6 +47,7 @@ def write_ome_zarr(
     n_levels: int | None = None,
     version: str = "0.4",
     attributes: Mapping[str, Any] | None = None,
+    placement: Placement | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write `data` with its pyramid, block by block; the store appears when it is complete.
@@ -62,6 +64,7 @@ def write_ome_zarr(
     n_levels : pyramid levels with the full one; by default as many as make Y and X at most 512
     version : OME-Zarr version, "0.4" or "0.5"
     attributes : further attributes of the group, for example {"cellscribble": provenance}
+    placement : where level 0 lies, by default at 0 with `pixel_size_um`
 
     Raises
     ------
@@ -85,6 +88,7 @@ def write_ome_zarr(
             n_levels=n_levels,
             version=version,
             attributes=attributes,
+            placement=placement,
         )
         full = group["0"]
         for block in write_blocks(shape, axes):
@@ -106,6 +110,7 @@ def create_ome_zarr(
     version: str = "0.4",
     attributes: Mapping[str, Any] | None = None,
     chunk_px: Sequence[int] | None = None,
+    placement: Placement | None = None,
 ) -> Any:
     """Create an OME-Zarr store with empty levels and return its zarr group; level 0 is ``group["0"]``.
 
@@ -138,7 +143,18 @@ def create_ome_zarr(
             chunk_key_encoding={"name": "v2" if zarr_format == 2 else "default", "separator": "/"},
             **extra,
         )
-    metadata = _metadata(kind, version, axes, pixel_size_um, steps, name, dtype, channel_names)
+    sizes = tuple(pixel_size_um or (1.0,) * ndim)
+    metadata = _metadata(
+        kind,
+        version,
+        axes,
+        placement or Placement(sizes, (0.0,) * ndim),
+        pixel_size_um is not None,
+        steps,
+        name,
+        dtype,
+        channel_names,
+    )
     own = metadata if version == "0.4" else {"ome": {"version": version, **metadata}}
     group.attrs.update({**own, **dict(attributes or {})})
     return group
@@ -270,26 +286,28 @@ def _metadata(
     kind: str,
     version: str,
     axes: str,
-    pixel_size_um: Sequence[float] | None,
+    placement: Placement,
+    calibrated: bool,
     steps: list[tuple[int, ...]],
     name: str,
     dtype: np.dtype[Any],
     channel_names: Sequence[str],
 ) -> dict[str, Any]:
-    sizes = tuple(pixel_size_um or (1.0,) * len(steps[0]))
-    lead = [1.0] * (len(axes) - len(sizes))
+    lead = [1.0] * (len(axes) - len(steps[0]))
     datasets = []
     for level, step in enumerate(steps):
-        scale = [float(s * f) for s, f in zip(sizes, step, strict=True)]
+        scale = [float(s * f) for s, f in zip(placement.scale, step, strict=True)]
         transformations: list[dict[str, Any]] = [{"type": "scale", "scale": lead + scale}]
-        if kind == "image":
-            # The mean of 2 pixels lies between them; every second pixel lies where it was.
-            shift = [float(s * (f - 1) / 2) for s, f in zip(sizes, step, strict=True)]
+        # The mean of 2 pixels lies between them; every second pixel lies where it was.
+        between = [f - 1 if kind == "image" else 0 for f in step]
+        placed = zip(placement.offset, placement.scale, between, strict=True)
+        shift = [float(o + s * b / 2) for o, s, b in placed]
+        if kind == "image" or any(placement.offset):
             transformations.append({"type": "translation", "translation": [0.0] * len(lead) + shift})
         datasets.append({"path": str(level), "coordinateTransformations": transformations})
     multiscale: dict[str, Any] = {
         "name": name,
-        "axes": [_axis(letter, pixel_size_um is not None) for letter in axes.lower()],
+        "axes": [_axis(letter, calibrated) for letter in axes.lower()],
         "datasets": datasets,
         "type": "nearest" if kind == "labels" else "mean",
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import zarr
 from zarr.errors import BaseZarrError
 
 from cellscribble.core.errors import FileFormatError, InputError
-from cellscribble.core.volume import ImageVolume
+from cellscribble.core.volume import ImageVolume, Placement
 from cellscribble.io.axes import check_axes, plan_axes, resolve_axes, to_canonical
 from cellscribble.io.pixel_size import PixelSize, micrometres
 
@@ -51,7 +51,7 @@ def open_ome_zarr(
     node, series = _first_series(node, path)
     attributes = _ome_attributes(node)
     multiscale = _multiscale(attributes, node, path)
-    array, scale = _level(node, multiscale, path, level)
+    array, scale, offset = _level(node, multiscale, path, level)
     letters, units = _declared_axes(multiscale, array.ndim)
     source = "OME-Zarr metadata"
     if axes is not None:
@@ -64,6 +64,7 @@ def open_ome_zarr(
     size, words = _pixel_size(letters, units, scale).spatial(plan.axes[1:])
     data = to_canonical(_loaded(array, path), plan)
     names = _channel_names(attributes)
+    spatial = [letters.index(letter) for letter in plan.axes[1:]]
     return ImageVolume(
         data=data,
         axes=plan.axes,
@@ -72,6 +73,7 @@ def open_ome_zarr(
         is_rgb=data.dtype == "uint8" and data.shape[0] == 3 and _is_colour_picture(attributes, names),
         channel_names=names if len(names) == data.shape[0] else (),
         origin=f"axes {letters} from {source}, {words}{series}",
+        placement=_placement([scale[i] for i in spatial], [offset[i] for i in spatial], size),
     )
 
 
@@ -124,7 +126,8 @@ def _multiscale(attributes: Mapping[str, Any], node: zarr.Group, path: Path) -> 
 
 def _level(
     node: zarr.Group, multiscale: Mapping[str, Any], path: Path, level: int
-) -> tuple[zarr.Array[Any], list[float]]:
+) -> tuple[zarr.Array[Any], list[float], list[float]]:
+    """The array of a level, and where it lies: pixel i of an axis at offset + i x scale."""
     datasets = multiscale["datasets"]
     if not 0 <= level < len(datasets):
         raise InputError(f"{path} has no pyramid level {level}; it has 0 .. {len(datasets) - 1}")
@@ -134,12 +137,51 @@ def _level(
         raise FileFormatError(f"{path} lacks the array of level {level} ({error}); copy it again") from error
     if not isinstance(array, zarr.Array):
         raise FileFormatError(f"{path}: level {level} is no array; write the image again")
-    scale = [1.0] * array.ndim
+    scale, offset = [1.0] * array.ndim, [0.0] * array.ndim
     for transformations in (datasets[level], multiscale):
         for one in transformations.get("coordinateTransformations", ()):
-            if one.get("type") == "scale" and len(one.get("scale", ())) == array.ndim:
-                scale = [a * float(b) for a, b in zip(scale, one["scale"], strict=True)]
-    return array, scale
+            numbers = one.get(one.get("type"), ())
+            if not isinstance(numbers, list) or len(numbers) != array.ndim:
+                continue
+            if one["type"] == "scale":
+                scale = [a * float(b) for a, b in zip(scale, numbers, strict=True)]
+                offset = [a * float(b) for a, b in zip(offset, numbers, strict=True)]
+            elif one["type"] == "translation":
+                offset = [a + float(b) for a, b in zip(offset, numbers, strict=True)]
+    return array, scale, offset
+
+
+def _placement(
+    scale: Sequence[float], offset: Sequence[float], pixel_size_um: tuple[float, ...] | None
+) -> Placement | None:
+    if pixel_size_um is None:
+        return Placement(tuple(scale), tuple(offset)) if all(s > 0 for s in scale) else None
+    # The offset has the unit of the scale, which is a pixel size.
+    moved = [o / s * um if s else 0.0 for o, s, um in zip(offset, scale, pixel_size_um, strict=True)]
+    return Placement(pixel_size_um, tuple(moved))
+
+
+def level_pixel_sizes(path: Path, axes: str | None, timepoint: int | None) -> list[tuple[float, ...] | None]:
+    """The pixel size of each level of a pyramid, one number for each spatial axis; see `open_ome_zarr`."""
+    try:
+        node = zarr.open(str(path), mode="r")
+    except _READ_ERRORS as error:
+        raise FileFormatError(f"{path} is no readable Zarr store: {error}; copy it again") from error
+    if isinstance(node, zarr.Array):
+        return [None]
+    node, _ = _first_series(node, path)
+    multiscale = _multiscale(_ome_attributes(node), node, path)
+    sizes = []
+    for level in range(len(multiscale["datasets"])):
+        array, scale, _ = _level(node, multiscale, path, level)
+        letters, units = _declared_axes(multiscale, array.ndim)
+        if axes is not None:
+            letters = check_axes(axes, array.shape)
+        if len(letters) != array.ndim or not set(letters) <= set("TCZYX"):
+            return [None]  # opening it says what is wrong
+        plan = plan_axes(letters, array.shape, timepoint)
+        sizes.append(_pixel_size(letters, units, scale).spatial(plan.axes[1:])[0])
+    return sizes
 
 
 def _declared_axes(multiscale: Mapping[str, Any], ndim: int) -> tuple[str, list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from pathlib import Path
@@ -14,7 +15,7 @@ from cellscribble.core.errors import FileFormatError, InputError
 from cellscribble.core.volume import ImageVolume
 from cellscribble.io import pixel_size as sizes
 from cellscribble.io.axes import check_axes, plan_axes, resolve_axes, to_canonical
-from cellscribble.io.tiff_lazy import LazyTiff
+from cellscribble.io.tiff_lazy import LazyTiff, MappedTiff
 
 LAZY_BYTES = 256 << 20
 """Files larger than this (unpacked) are read piece by piece."""
@@ -79,6 +80,27 @@ def read_indices(path: Path) -> np.ndarray[Any, Any]:
         series = _series(tiff, path, 0)
         _check_whole(series, path)
         return np.asarray(_read(path, series, 0, lazy_bytes=series.nbytes))
+
+
+def count_pixels(path: Path) -> int:
+    """Pixels of one channel of level 0; no pixel is read. See `open_tiff`."""
+    with _open(path) as tiff:
+        series = _series(tiff, path, 0)
+        letters, _, _ = _axes(tiff, series, None)
+        plan = plan_axes(letters, series.shape)
+        return math.prod(series.shape[letters.index(letter)] for letter in plan.axes[1:])
+
+
+def level_pixel_sizes(path: Path, axes: str | None, timepoint: int | None) -> list[tuple[float, ...] | None]:
+    """The pixel size of each level of a pyramid, one number for each spatial axis; see `open_tiff`."""
+    with _open(path) as tiff:
+        sizes = []
+        for level in range(len(_series(tiff, path, 0).levels)):
+            series = _series(tiff, path, level)
+            letters, _, _ = _axes(tiff, series, axes)
+            plan = plan_axes(letters, series.shape, timepoint)
+            sizes.append(_pixel_size(tiff, series)[0].spatial(plan.axes[1:])[0])
+        return sizes
 
 
 def has_rois(path: Path) -> bool:
@@ -159,7 +181,7 @@ def _read(path: Path, series: Any, level: int, lazy_bytes: int) -> Any:
             offset, dtype = series.dataoffset, series.dtype
             order = series.pages[0].parent.byteorder
             stored = np.dtype(dtype).newbyteorder(order)
-            return np.memmap(path, stored, "r", offset, tuple(series.shape))
+            return MappedTiff(path, offset, tuple(series.shape), stored)
         lazy = LazyTiff(path, level, tuple(series.shape), np.dtype(series.dtype))
         # One pixel now, so that an unknown packing is an error of opening, not of hours later.
         lazy[(slice(0, 1),) * lazy.ndim]
