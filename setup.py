@@ -32,7 +32,11 @@ INSTALL = [
     "roifile>=2025.1",
     "yaozarrs>=0.3.4,<0.4",
 ]
+# Images behind a URL; botocore, which s3fs brings along, takes 30 MB.
+HTTP = ["fsspec>=2024.12", "aiohttp>=3.9"]
+REMOTE = [*HTTP, "s3fs>=2024.12"]
 TEST = [
+    *HTTP,
     "pytest>=8.3",
     "hypothesis>=6.100",
     "ruff>=0.9",
@@ -44,11 +48,12 @@ TEST = [
     "packaging>=23",
 ]
 
-# Folders beside the package that are installed inside it, so that `cellscribble demo` and
-# `predict -m NAME` find them wherever CellScribble is installed.
+# Folders beside the package that are installed inside it, so that `cellscribble demo`,
+# `predict -m NAME` and `fiji-install` find them wherever CellScribble is installed.
 SHIPPED = {
-    "cellscribble.examples": ["README.md", "*.csv", "*/*/*.tif"],
+    "cellscribble.examples": ["README.md", "*.csv", "*/*/*.tif", "*/*.cppipe"],
     "cellscribble.models": ["README.md", "*/model.onnx", "*/README.md"],
+    "cellscribble.plugins": ["README.md", "fiji/*", "*/*.py"],
 }
 
 setup(
@@ -61,12 +66,13 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=[*find_packages(include=["cellscribble", "cellscribble.*"]), *SHIPPED],
-    package_dir={f"cellscribble.{folder}": folder for folder in ("examples", "models")},
+    package_dir={f"cellscribble.{folder}": folder for folder in ("examples", "models", "plugins")},
     package_data={"cellscribble": ["py.typed"], **SHIPPED},
     install_requires=INSTALL,
     extras_require={
         "fiji": ["pyimagej>=1.5", "scyjava>=1.10"],
         "cluster": ["distributed>=2025.1"],
+        "remote": REMOTE,
         "test": TEST,
     },
     entry_points={"console_scripts": ["cellscribble=cellscribble.cli.main:main"]},

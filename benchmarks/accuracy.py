@@ -4,9 +4,11 @@
         --methods scribble2label partial_cross_entropy --out results.csv
 
 DATA holds <set>/{train,val}/{images,labels,scribbles_<n>}. Masks are read after training, for scoring
-only. The forest is what ilastik, Labkit and Weka do: scikit-image's multi-scale features, scikit-learn's
-forest; its threshold is 0.5, as users of those tools have it. The wall time of a method runs from
-opening the files to the written model, that of the forest to the trained forest.
+only, but by full_supervision. The forest is what ilastik, Labkit and Weka do: scikit-image's
+multi-scale features, scikit-learn's forest; its threshold is 0.5, as users of those tools have it. The
+wall time of a method runs from opening the files to the written model, that of the forest to the
+trained forest. With --pace, which names the kept runs of an undisturbed machine, budgets are numbers of
+steps (see pace.py), and --keep lets an interrupted run go on.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pace import measured_pace, paced
 from skimage.feature import multiscale_basic_features
 from skimage.filters import threshold_otsu
 from table import append_row
@@ -36,9 +39,12 @@ from cellscribble.export.onnx import export
 from cellscribble.infer.predict import predict
 from cellscribble.infer.runner import Runner
 from cellscribble.io.images import list_images, open_image
+from cellscribble.methods.registry import get_method
 from cellscribble.metrics.scores import Scores, evaluate
 from cellscribble.segment.registry import get_segmenter
+from cellscribble.train.checkpoint import LAST
 from cellscribble.train.inputs import TrainingSet, open_training_set
+from cellscribble.train.plan import Speed
 from cellscribble.train.run import train
 
 Segment = Callable[[ImageVolume], tuple[np.ndarray, np.ndarray | None]]
@@ -57,11 +63,18 @@ class Quiet:
 
 
 def train_network(
-    training_set: TrainingSet, method: str, minutes: float, seed: int, flags: dict[str, Any], keep: Path | None
+    training_set: TrainingSet,
+    method: str,
+    minutes: float,
+    seed: int,
+    flags: dict[str, Any],
+    keep: Path | None,
+    speed: Speed | None,
 ) -> Segment:
     folder = keep or Path(tempfile.mkdtemp(prefix="cellscribble_"))
     config = load_config(None, {"method": method, "minutes": minutes, "seed": seed, **flags})
-    train(training_set, config, folder, Quiet())
+    with paced(speed):
+        train(training_set, config, folder, Quiet(), resume=speed is not None and (folder / LAST).exists())
     model, _ = export(folder, folder / "model.onnx", overwrite=True)
     model = open_model(model.path)
     runner = Runner(model)
@@ -148,7 +161,8 @@ def rows_of(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     for name in arguments.set:
         folder = arguments.data / name
         for strokes in arguments.strokes:
-            training_set = open_training_set(folder / "train" / "images", folder / "train" / f"scribbles_{strokes}")
+            places = (folder / "train" / "images", folder / "train" / f"scribbles_{strokes}")
+            training_set = open_training_set(*places)
             base = {"set": name, "strokes": strokes}
             if "otsu" in arguments.methods:
                 plain = partial(otsu, dark=cells_are_dark(training_set))
@@ -164,8 +178,13 @@ def rows_of(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
                         if method in ("otsu", "forest"):
                             continue
                         keep = arguments.keep and arguments.keep / f"{name}_{strokes}_{method}_{minutes:g}min_{seed}"
+                        data = training_set
+                        if get_method(method).needs_masks:
+                            data = open_training_set(*places, folder / "train" / "labels")
+                        alone = sorted(arguments.pace.glob(f"{name}_{strokes}_{method}_*")) if arguments.pace else []
+                        speed = measured_pace(alone) if arguments.pace else None
                         began = time.monotonic()
-                        network = train_network(training_set, method, minutes, seed, typed, keep)
+                        network = train_network(data, method, minutes, seed, typed, keep, speed)
                         wall = time.monotonic() - began
                         row = {**base, "method": method, "minutes": minutes, "seed": seed, "wall_s": wall}
                         yield {**row, **score(network, folder / "val")}
@@ -190,6 +209,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=["otsu", "forest", "partial_cross_entropy", "scribble2label"])
     parser.add_argument("--set-flag", nargs="*", default=[], metavar="KEY=VALUE", help="further settings of a run")
     parser.add_argument("--keep", type=Path, help="keep the run folders here")
+    parser.add_argument("--pace", type=Path, help="folder of kept runs made while the machine was alone")
     parser.add_argument("--out", type=Path, help="append the rows to this CSV")
     arguments = parser.parse_args()
     print(f"{platform.machine()}, {time.strftime('%Y-%m-%d %H:%M')}")

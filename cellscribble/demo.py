@@ -15,9 +15,9 @@ from cellscribble.core.errors import InputError, OutputError
 from cellscribble.infer.find_model import MODEL_FILE
 from cellscribble.io.atomic import remove
 from cellscribble.io.images import image_name, list_images, open_image
+from cellscribble.io.label_images import read_labels
 from cellscribble.io.pictures import contact_sheet, overlay_labels, overlay_scribbles, save_png, to_rgb
 from cellscribble.io.scribbles import find_scribbles, read_scribbles
-from cellscribble.metrics.pairs import read_labels
 from cellscribble.metrics.scores import Scores, evaluate
 from cellscribble.train.checkpoint import BEST, LAST
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from importlib import metadata, util
 from pathlib import Path
 
 from cellscribble._version import __version__
+from cellscribble.bridge import fiji as bridge
 from cellscribble.infer.find_model import shipped_models
 from cellscribble.infer.runner import CUDA, cuda_device_present
 
@@ -216,7 +218,15 @@ def check_models() -> Check:
 
 def check_fiji(place: Path | None) -> Check:
     if place is not None:
-        return Check("Fiji", OK, str(place))
+        commands = bridge.examine(place)
+        again = f"cellscribble fiji-install {shlex.quote(str(place))}"
+        if commands is None:
+            remedy = f"for its menu Plugins > CellScribble: {again}"
+            return Check("Fiji", OK, f"{place}, without CellScribble's commands", remedy)
+        if not commands.current:
+            remedy = f"they are of another version or call another Python: {again}"
+            return Check("Fiji", WARNING, f"{place}, CellScribble's commands in {commands.folder}", remedy)
+        return Check("Fiji", OK, f"{place}, with CellScribble's commands")
     remedy = (
         f"to draw strokes in it, install Fiji (fiji.sc); if it is installed, set {FIJI_VARIABLES[0]} to its folder"
     )
@@ -231,8 +241,15 @@ def check_imagej(jar: Path | None) -> Check:
 
 def check_cellprofiler(place: Path | None) -> Check:
     if place is not None:
-        return Check("CellProfiler", OK, str(place))
+        return Check("CellProfiler", OK, f"{place}; the folder of our plugin for it is {find_plugin('cellprofiler')}")
     return Check("CellProfiler", OPTIONAL, "not found", "to measure the objects in it, install it (cellprofiler.org)")
+
+
+def find_plugin(name: str) -> Path | None:
+    """The folder of a plugin that comes with CellScribble, installed or in the source."""
+    package = Path(__file__).parent
+    places = (package / "plugins" / name, package.parent / "plugins" / name)
+    return next((place for place in places if place.is_dir()), None)
 
 
 def find_fiji() -> Path | None:

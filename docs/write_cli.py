@@ -21,9 +21,10 @@ What holds for all commands:
 - Results are files. Words and progress go to stderr; with `--json` each event is one line of JSON on stdout, for
   programs that call CellScribble.
 - Exit code 0: done. 1: could not; the last lines on stderr say what is wrong and what to do. 2: the command was typed
-  wrongly. 130: interrupted.
+  wrongly. 130: interrupted. 143: ended by SIGTERM.
 - Nothing is overwritten unless you say `--overwrite`, and a file that is there is whole: everything is written under a
   temporary name first.
+- `cellscribble --macro COMMAND` is for macros and programs that read one line: [Fiji](fiji.md) tells how it answers.
 - In a batch, a file that fails is reported and the others go on; the end lists what failed, and the exit code is 1.
 """
 

@@ -27,7 +27,9 @@ def arguments(monkeypatch):
 def test_every_room_of_the_package_is_installed(arguments):
     folders = {p.parent for p in (ROOT / "cellscribble").rglob("*.py")}
     expected = {".".join(p.relative_to(ROOT).parts) for p in folders}
-    assert expected == set(arguments["packages"]) - {"cellscribble.examples", "cellscribble.models"}
+    assert expected == set(arguments["packages"]) - {
+        f"cellscribble.{folder}" for folder in ("examples", "models", "plugins")
+    }
 
 
 def test_version_and_readme_are_those_of_the_source(arguments):
@@ -47,6 +49,20 @@ def test_all_sample_images_are_installed_inside_the_package(arguments):
 def test_models_are_installed_where_they_are_looked_for(arguments):
     assert arguments["package_dir"]["cellscribble.models"] == "models"
     assert "*/model.onnx" in arguments["package_data"]["cellscribble.models"]
+
+
+def test_plugins_are_installed_where_fiji_install_looks_for_them(arguments):
+    assert arguments["package_dir"]["cellscribble.plugins"] == "plugins"
+    patterns = arguments["package_data"]["cellscribble.plugins"]
+    installed = {p for pattern in patterns for p in (ROOT / "plugins").glob(pattern)}
+    assert {p for p in (ROOT / "plugins" / "fiji").rglob("*") if p.is_file()} <= installed
+
+
+def test_plugins_and_pipelines_are_installed_with_the_program(arguments):
+    patterns = arguments["package_data"]["cellscribble.plugins"]
+    installed = {p for pattern in patterns for p in (ROOT / "plugins").glob(pattern)}
+    assert ROOT / "plugins" / "cellprofiler" / "runcellscribble.py" in installed
+    assert "*/*.cppipe" in arguments["package_data"]["cellscribble.examples"]
 
 
 def test_the_command_is_installed(arguments):

@@ -1,7 +1,7 @@
 """The command line's front door. Commands are named by strings and imported when they are called.
 
 Exit code 0: done. 1: could not, the last line on stderr says what to do. 2: wrong usage.
-130: interrupted.
+130: interrupted. 143: ended by SIGTERM. With --macro: see cli/macro.py.
 """
 
 from __future__ import annotations
@@ -15,16 +15,21 @@ import click
 
 from cellscribble._version import __version__
 from cellscribble.core.errors import CellScribbleError
+from cellscribble.core.interrupt import Terminated, end_as_at_ctrl_c
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("cellscribble.cli.train:command", "Train a network from strokes and export model.onnx."),
     "predict": ("cellscribble.cli.predict:command", "Segment images, folders or OME-Zarr with a model."),
+    "stitch": ("cellscribble.cli.stitch:command", "Finish what shards of predict have begun."),
+    "measure": ("cellscribble.cli.measure:command", "Measure objects: tables as CellProfiler exports them."),
     "evaluate": ("cellscribble.cli.evaluate:command", "Score labels against labels drawn by hand."),
+    "rois": ("cellscribble.cli.rois:command", "Labels to ImageJ ROIs, and ROIs to labels or scribbles."),
     "info": ("cellscribble.cli.info:command", "Show what a model says about itself."),
     "simulate": ("cellscribble.cli.simulate:command", "Make strokes from full label images."),
     "export": ("cellscribble.cli.export:command", "Write model.onnx again from a run folder."),
     "methods": ("cellscribble.cli.methods:command", "List the training methods and their papers."),
     "demo": ("cellscribble.cli.demo:command", "Train and segment real nuclei in two minutes."),
+    "fiji-install": ("cellscribble.cli.fiji_install:command", "Put CellScribble into Fiji's menu."),
     "doctor": ("cellscribble.cli.doctor:command", "Check this installation; says what to repair."),
 }
 
@@ -66,6 +71,9 @@ class LazyGroup(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, prog_name="cellscribble")
+@click.option(
+    "--macro", is_flag=True, expose_value=False, help="For macros: no stderr, and a last line OK PATH or ERROR WHY."
+)
 def cli() -> None:
     """Draw a few strokes on cells, train, and segment images of any size.
 
@@ -75,20 +83,36 @@ def cli() -> None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line and exit."""
+    end_as_at_ctrl_c()
     sys.exit(run(args))
 
 
 def run(args: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code. An exception that leaves here is a bug of ours."""
+    given = list(sys.argv[1:] if args is None else args)
+    if "--macro" in given:
+        from cellscribble.cli.macro import answer_in_one_line
+
+        given.remove("--macro")
+        return answer_in_one_line(given, lambda: _call(given))
     try:
-        result: Any = cli.main(args, prog_name="cellscribble", standalone_mode=False)
+        result = _call(given)
     except CellScribbleError as error:
         click.echo(f"error: {error}", err=True)
         return 1
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as error:
+        # click raises its own Abort from what interrupted.
+        if isinstance(error.__cause__ or error, Terminated):
+            click.echo("ended by SIGTERM", err=True)
+            return 143
         click.echo("interrupted", err=True)
         return 130
     except click.ClickException as error:
         error.show()
         return error.exit_code
     return result if isinstance(result, int) else 0
+
+
+def _call(args: list[str]) -> Any:
+    """What the command returns: an exit code, the paths of the files it made, or nothing."""
+    return cli.main(args, prog_name="cellscribble", standalone_mode=False)

@@ -20,6 +20,8 @@ def plan_lines(fields: Mapping[str, Any], *, dry_run: bool) -> list[str]:
     else:
         n, at_once, threads = fields["n_blocks"], fields["at_once"], fields["threads"]
         speed = f"{at_once} at once" + (f" with {threads} threads each" if threads > 1 else "")
+        if fields["workers"]:
+            speed += f" in each of {fields['workers']} workers"
         how = f"{n} block{'' if n == 1 else 's'} of {_px(fields['block_px'])} px, {speed}, {memory}"
     if not dry_run:
         return [how]

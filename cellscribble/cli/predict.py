@@ -8,13 +8,14 @@ from typing import Any
 import click
 
 from cellscribble.bundle import open_model
-from cellscribble.cli.memory import keep_freed_memory
 from cellscribble.cli.output import Bar, emit, progress_bar, say, shorten, warn
 from cellscribble.cli.plan_words import plan_lines
 from cellscribble.core.errors import InputError
 from cellscribble.engine.batch import predict_files
-from cellscribble.engine.memory import parse_bytes
+from cellscribble.engine.memory import keep_freed_memory, parse_bytes
 from cellscribble.engine.options import PredictOptions
+from cellscribble.engine.outputs import AUTO, FORMS
+from cellscribble.engine.shards import Shard, parse_shard
 from cellscribble.infer.find_model import find_model
 from cellscribble.infer.fit import format_um
 from cellscribble.io.ome_zarr import VERSIONS
@@ -27,7 +28,8 @@ Examples:
 """
 
 
-def _parse_block(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+def parse_block(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    """The numbers of a block size, "512" or "64,256,256"."""
     if value is None:
         return None
     try:
@@ -46,8 +48,15 @@ def _parse_memory(ctx: click.Context, param: click.Parameter, value: str | None)
         raise click.BadParameter(str(error), ctx, param) from None
 
 
+def _parse_shard(ctx: click.Context, param: click.Parameter, value: str | None) -> Shard | None:
+    try:
+        return None if value is None else parse_shard(value)
+    except InputError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+
+
 @click.command(epilog=EPILOG)
-@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=click.Path(path_type=Path))
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=click.Path())
 @click.option(
     "-m",
     "--model",
@@ -59,16 +68,18 @@ def _parse_memory(ctx: click.Context, param: click.Parameter, value: str | None)
     "--out",
     metavar="FOLDER",
     type=click.Path(path_type=Path),
-    help="Folder of the results. [default: ./cellscribble_out; for a Zarr, beside it]",
+    help="Folder of the results. [default: ./cellscribble_out; for a Zarr, beside it; for a URL, here]",
 )
 @click.option("--classes", "as_classes", is_flag=True, help="Label classes instead of single objects.")
 @click.option("--probability", is_flag=True, help="Also write the probability of each class.")
+@click.option("--uncertainty", is_flag=True, help="Also write how unsure the model is (0 to 255).")
 @click.option("--overlay/--no-overlay", default=False, help="Also write a PNG with the outlines on the image.")
+@click.option("--cellprofiler", is_flag=True, help="Also write a folder that CellProfiler measures as it stands.")
 @click.option("--overwrite", is_flag=True, help="Replace results that exist.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines on stdout.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option(
-    "--block", "block_px", metavar="PX", callback=_parse_block, help="Block size, 512 or z,y,x: memory against speed."
+    "--block", "block_px", metavar="PX", callback=parse_block, help="Block size, 512 or z,y,x: memory against speed."
 )
 @click.option("--axes", help="Axes of the file where it does not say them, such as ZCYX.")
 @click.option("--timepoint", type=click.IntRange(0), metavar="N", help="Which time point of a series, from 0.")
@@ -80,6 +91,7 @@ def _parse_memory(ctx: click.Context, param: click.Parameter, value: str | None)
 )
 @click.option("--rescale", is_flag=True, help="Resample the image to the model's pixel size.")
 @click.option("--ignore-pixel-size", is_flag=True, help="Go on although pixel sizes differ.")
+@click.option("--planes", is_flag=True, help="Put a 2D model to each plane of a stack; objects are joined in 3D.")
 @click.option(
     "--no-skip-empty",
     "skip_empty",
@@ -98,6 +110,21 @@ def _parse_memory(ctx: click.Context, param: click.Parameter, value: str | None)
 @click.option(
     "--ome-zarr", type=click.Choice(VERSIONS), default="0.4", show_default=True, help="Version that is written."
 )
+@click.option("--workers", type=click.IntRange(1), metavar="N", help="Zarr: work in N processes of this computer.")
+@click.option(
+    "--scheduler", metavar="ADDRESS", help="Zarr: work on a dask.distributed cluster; or the scheduler's file."
+)
+@click.option(
+    "--shard", callback=_parse_shard, metavar="I/N", help="Do part I of N only; 'cellscribble stitch' ends a Zarr."
+)
+@click.option(
+    "--format",
+    type=click.Choice(FORMS),
+    default=AUTO,
+    show_default=True,
+    help="Of the results; auto: Zarr for a Zarr or a huge image, else TIFF.",
+)
+@click.option("--into-image", metavar="NAME", help="Zarr: put labels into the image itself, as labels/NAME.")
 @click.option(
     "--max-memory",
     callback=_parse_memory,
@@ -113,9 +140,9 @@ def _parse_memory(ctx: click.Context, param: click.Parameter, value: str | None)
 )
 @click.option("--threshold", type=float, metavar="P", help="Decide at this probability, not at the model's.")
 def command(
-    inputs: tuple[Path, ...], model: str | None, out: Path | None, as_json: bool, log: Path | None, **settings: Any
-) -> None:
-    """Segment images, folders of images, or OME-Zarr stores.
+    inputs: tuple[str, ...], model: str | None, out: Path | None, as_json: bool, log: Path | None, **settings: Any
+) -> list[Path]:
+    """Segment images, folders of images, or OME-Zarr stores, also at a URL.
 
     Writes NAME_labels.tif (NAME_labels.zarr for a Zarr or a huge image) that Fiji, CellProfiler and napari open,
     and NAME_labels.json that says how it was made.
@@ -126,18 +153,23 @@ def command(
     say(f"model {path}{'' if model else ' (the newest run; choose another with -m)'}")
     options = PredictOptions(**settings)
     with progress_bar("predict", log=None if options.dry_run else log) as bar:
-        jobs = predict_files(inputs, loaded, out, options, _Reporter(bar, as_json=as_json, dry_run=options.dry_run))
+        jobs = predict_files(inputs, loaded, out, options, Reporter(bar, as_json=as_json, dry_run=options.dry_run))
     if options.dry_run:
         say("this was a dry run: nothing was written")
-        return
+        return []
+    if options.shard is not None:
+        jobs = [job for job in jobs if not job.by_blocks]
+        if not jobs:
+            return []
     folders = ", ".join(dict.fromkeys(str(job.labels.parent) for job in jobs))
     say(f"{_count(len(jobs), 'image')} done, results in {folders}")
+    return [job.labels for job in jobs]
 
 
-class _Reporter:
+class Reporter:
     """Turns the batch's events into words and a bar on stderr, or JSON lines on stdout."""
 
-    def __init__(self, bar: Bar, *, as_json: bool, dry_run: bool) -> None:
+    def __init__(self, bar: Bar, *, as_json: bool, dry_run: bool = False) -> None:
         self._bar = bar
         self._dry_run = dry_run
         self._as_json = as_json
@@ -156,6 +188,9 @@ class _Reporter:
             self._n_images = fields["n_images"]
             where = fields["provider"].removesuffix("ExecutionProvider")
             say(f"{_count(self._n_images, 'image')} on {where}")
+        elif event == "workers":
+            known = f"{_count(fields['n'], 'worker')} with {_count(fields['n_threads'], 'thread')}"
+            say(known if fields["n"] else "no workers yet: waiting for the first")
         elif event == "image":
             shape = " x ".join(str(n) for n in fields["shape"])
             size = format_um(fields["pixel_size_um"])
@@ -169,13 +204,24 @@ class _Reporter:
                 warn(warning)
         elif event == "done":
             for note in fields["notes"]:
-                if note not in self._said:
-                    warn(note)
-                    self._said.add(note)
+                self._warn(note)
             found = "classes" if fields["n_objects"] is None else _count(fields["n_objects"], "object")
             say(f"  {found} -> {fields['labels']} ({fields['seconds']:.1f} s)")
+        elif event == "shard":
+            for note in fields["notes"]:
+                self._warn(note)
+            index, count = fields["shard"]
+            say(f"  shard {index} of {count} is done; when all are: cellscribble stitch {fields['unfinished']}")
         elif event == "failed":
             warn(f"{fields['image']} failed: {fields['message']}")
+        elif event == "cellprofiler":
+            say(f"measure with CellProfiler: {fields['command']}")
+
+    def _warn(self, note: str) -> None:
+        """Once, although it may hold for many images."""
+        if note not in self._said:
+            warn(note)
+            self._said.add(note)
 
 
 def _count(n: int, what: str) -> str:

@@ -11,8 +11,8 @@ from cellscribble.cli.output import emit, say
 from cellscribble.core.errors import BatchError, CellScribbleError
 from cellscribble.data.simulate import simulate_scribbles
 from cellscribble.io.images import image_name, list_images
+from cellscribble.io.label_images import read_labels
 from cellscribble.io.scribbles import save_scribbles
-from cellscribble.metrics.pairs import read_labels
 
 EPILOG = """\b
 Examples:

@@ -21,6 +21,9 @@ from cellscribble.methods.registry import DEFAULT_METHOD, METHODS
 @click.option("--minutes", type=float, help="Time budget; the stages are scaled to it. [default: 10]")
 @click.option("--epochs", type=int, help="Train for this many passes over the images instead.")
 @click.option("--method", type=click.Choice(list(METHODS)), help=f"How to learn. [default: {DEFAULT_METHOD}]")
+@click.option(
+    "--labels", type=click.Path(exists=True, path_type=Path), help="Dense labels, for full_supervision only."
+)
 @click.option("--network", help="light, resnet34 or resnet50. [default: light]")
 @click.option(
     "--encoder-weights", type=click.Path(exists=True, dir_okay=False), help="ImageNet state dict, for ResNets."
@@ -32,7 +35,9 @@ from cellscribble.methods.registry import DEFAULT_METHOD, METHODS
 @click.option("--timepoint", type=int, help="Which time point of a series, from 0.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out, exactly.")
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON lines on stdout.")
-def command(images: Path, scribbles: Path, out: Path | None, as_json: bool, resume: bool, **options: Any) -> None:
+def command(
+    images: Path, scribbles: Path, out: Path | None, as_json: bool, resume: bool, **options: Any
+) -> list[Path]:
     """Train a network on IMAGES from the strokes in SCRIBBLES, and export model.onnx.
 
     An image and its strokes have the same name. Ctrl-C stops after the step and exports the best so far.
@@ -45,15 +50,15 @@ def command(images: Path, scribbles: Path, out: Path | None, as_json: bool, resu
     from cellscribble.train.run import train
     from cellscribble.train.start import check_run, choose_run_folder, resumed_config
 
-    axes, timepoint = options.pop("axes"), options.pop("timepoint")
+    axes, timepoint, labels = options.pop("axes"), options.pop("timepoint"), options.pop("labels")
     file = options.pop("config")
     flags = {key: value for key, value in options.items() if value is not None}
     folder = choose_run_folder(out, flags.get("method", DEFAULT_METHOD), resume, datetime.now())
     if resume and file is not None:
         raise click.UsageError("--resume goes on with the run's own settings; leave --config out")
     config = resumed_config(folder, flags) if resume else load_config(file, flags)
-    check_run(config, folder, resume)
-    training_set = open_training_set(images, scribbles, axes=axes, timepoint=timepoint)
+    check_run(config, folder, resume, labels is not None)
+    training_set = open_training_set(images, scribbles, labels, axes=axes, timepoint=timepoint)
     report_understood(training_set)
     say(f"strokes as they were read: {save_understood(folder, training_set)}")
     reporter = BarReporter()
@@ -68,6 +73,7 @@ def command(images: Path, scribbles: Path, out: Path | None, as_json: bool, resu
         from cellscribble.core.errors import BatchError
 
         raise BatchError(training_set.failures, len(training_set.pairs))
+    return [model.path]
 
 
 def spin_briefly() -> None:

@@ -20,6 +20,10 @@ class FileFormatError(InputError):
     """A file cannot be read: truncated, of unknown compression, or not what its name says."""
 
 
+class RemoteError(CellScribbleError):
+    """An address gives no answer, or refuses. Not an OSError: damage may be left out, a lost connection not."""
+
+
 class OutputError(CellScribbleError, OSError):
     """A result cannot be written: it exists already, the folder is read-only, the disk is full."""
 

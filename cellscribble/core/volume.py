@@ -13,14 +13,26 @@ AXES_3D = "CZYX"
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
-    """Where a grid of pixels lies in its file's own space: pixel i of an axis at offset + i x scale.
+class PyramidLevel:
+    """One level of the pyramid that an image was read from, and where it lies in the file's own space.
 
-    One number for each spatial axis in axes order; micrometres, or without a unit where the file gives none.
+    Pixel i of an axis has its centre at offset + i x scale: micrometres, or without a unit where the file gives none.
+    One number for each spatial axis.
+
+    shape : pixels
+    scale : size of a pixel
+    offset : of the first pixel's centre
     """
 
+    shape: tuple[int, ...]
     scale: tuple[float, ...]
     offset: tuple[float, ...]
+
+
+def rounded_step(fine: int, coarse: int) -> float:
+    """How many of `fine` pixels one of `coarse` stands for: a whole number where rounding explains the rest."""
+    step = max(1, round(fine / coarse))
+    return float(step) if coarse in (fine // step, -(-fine // step)) else fine / coarse
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +55,9 @@ class ImageVolume:
         One a channel, empty if the file does not say.
     origin : str
         How axes and pixel size were found, in words for the user: "axes ZYX from ImageJ metadata".
-    placement : Placement or None
-        Where an OME-Zarr puts its pixels, so that what is made of a level of its pyramid lies on it.
+    levels : tuple of PyramidLevel
+        The level that was read and the coarser ones of its file, so that what is made of it lies on them; empty if
+        the file is no pyramid and does not say where its pixels lie.
 
     Raises
     ------
@@ -59,7 +72,7 @@ class ImageVolume:
     is_rgb: bool = False
     channel_names: tuple[str, ...] = ()
     origin: str = ""
-    placement: Placement | None = None
+    levels: tuple[PyramidLevel, ...] = ()
 
     def __post_init__(self) -> None:
         if self.axes not in (AXES_2D, AXES_3D):

@@ -37,6 +37,8 @@ class Holdout:
 def hold_out_strokes(samples: Sequence[Sample], n_classes: int, share: float, rng: np.random.Generator) -> Holdout:
     """Move about `share` of the strokes of every class from `scribbles` to `held_out`, in place.
 
+    Where there is a dense mask it is blank under them.
+
     Returns what was done. Nothing moves, and the reason says so, if a class has too few strokes
     or `share` is 0.
     """
@@ -84,3 +86,5 @@ def _spatial_groups(strokes: list[tuple[Sample, Stroke]]) -> list[list[tuple[Sam
 def _move(sample: Sample, stroke: Stroke) -> None:
     sample.held_out.reshape(-1)[stroke.pixels] = stroke.label
     sample.scribbles.reshape(-1)[stroke.pixels] = UNLABELLED
+    if sample.mask is not None:
+        sample.mask.reshape(-1)[stroke.pixels] = UNLABELLED

@@ -27,8 +27,8 @@ class Sample:
     scribbles : (*spatial) int16, -1 unlabelled, 0..K-1; what the loss may see
     held_out : (*spatial) int16, the strokes kept back for scoring; -1 elsewhere
     mask : (*spatial) int16 dense labels, only for `full_supervision`
-    memory : maps of the image's own shape that belong to the method (EMA map, pseudo-labels);
-        (n, *spatial) float32. Cropped and flipped with the image.
+    memory : maps of the image's own shape that belong to the method (EMA map, proposals);
+        (n, *spatial) float32 or uint8. Cropped and flipped with the image.
     """
 
     image: ImageVolume
@@ -97,6 +97,13 @@ def find_strokes(scribbles: npt.NDArray[np.int16], n_classes: int) -> list[Strok
         bounds = np.searchsorted(ids[order], np.arange(2, n + 1))
         strokes += [Stroke(label, pixels) for pixels in np.split(flat[order], bounds)]
     return strokes
+
+
+def middle_pixel(stroke: Stroke, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
+    """The stroke's own pixel nearest to its middle, which need not lie on a bent stroke."""
+    at = np.array(np.unravel_index(stroke.pixels, shape))
+    away = ((at - np.median(at, axis=1, keepdims=True)) ** 2).sum(axis=0)
+    return np.asarray(at[:, away.argmin()])
 
 
 def first_that_fit(order: Iterable[int], n_pixels: Sequence[int], most: float) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,28 +13,37 @@ from cellscribble import provenance
 from cellscribble.bundle import Model
 from cellscribble.core.errors import BatchError, CellScribbleError, InputError
 from cellscribble.core.volume import ImageVolume
-from cellscribble.engine.costs import Work, work_of
+from cellscribble.engine.cellprofiler import CellProfilerFolder
+from cellscribble.engine.cluster import check_distributed, local_workers, workers_of
+from cellscribble.engine.costs import Work
 from cellscribble.engine.forecast import forecast_blocks, forecast_memory
 from cellscribble.engine.level import choose_level
 from cellscribble.engine.options import PredictOptions
 from cellscribble.engine.outputs import Job, plan_jobs
 from cellscribble.engine.plan import Plan
 from cellscribble.engine.planner import Planner
+from cellscribble.engine.task import task_of
+from cellscribble.engine.workers import DaskExecutor
 from cellscribble.engine.write import write_results
-from cellscribble.engine.zarr_job import segment_to_zarr
+from cellscribble.engine.zarr_job import segment_to_zarr, written_version
 from cellscribble.infer.blockwise import Progress
 from cellscribble.infer.fit import Fit, check_fit
-from cellscribble.infer.predict import CLASSES, Prediction, predict, segmenter_of
+from cellscribble.infer.predict import Prediction, predict
 from cellscribble.infer.runner import Runner
 from cellscribble.io.images import open_image
-from cellscribble.segment.parameters import InstanceParameters
+from cellscribble.io.remote import is_url
 
 SCHEMA = 1
 """Of the JSON file beside each result."""
 
 
+NOT_HANDED_OUT = (
+    "workers get blocks of OME-Zarr and of images above 64 Mpixel; smaller files and resampled ones are segmented here"
+)
+
+
 class Report(Protocol):
-    """Hears what happens: events "start", "image", "plan", "progress", "done", "failed" with their fields."""
+    """Hears events: "start", "workers", "image", "plan", "progress", "done", "shard", "failed", "cellprofiler"."""
 
     def __call__(self, event: str, /, **fields: Any) -> None: ...
 
@@ -51,7 +61,7 @@ def predict_files(
 
     Returns
     -------
-    The jobs, all done; or planned only, with `dry_run`.
+    The jobs, all done; with `options.shard` those in which it has a part. With `dry_run` they are planned only.
 
     Raises
     ------
@@ -64,27 +74,71 @@ def predict_files(
         inputs,
         out,
         probability=options.probability,
+        uncertainty=options.uncertainty,
         overlay=options.overlay,
         overwrite=options.overwrite,
+        shard=options.shard,
+        form=options.format,
+        into=options.into_image,
         dry_run=options.dry_run,
     )
+    export = _cellprofiler(out, jobs, model, options) if options.cellprofiler else None
     runner = Runner(model, options.device)
-    to_plan = options.dry_run or options.max_memory is not None or options.rescale or any(job.to_zarr for job in jobs)
-    planner = Planner(model, runner, options.max_memory) if to_plan else None
     report("start", model=model.path, sha256=model.sha256, provider=runner.provider, n_images=len(jobs))
     failures: dict[str, str] = {}
-    for index, job in enumerate(jobs):
-        try:
-            _run(job, index, model, runner, planner, options, report)
-        except (CellScribbleError, OSError, MemoryError) as error:
-            known = _explain(error, job)
-            if len(jobs) == 1:
-                raise known from error.__cause__ if known is error else error
-            failures[str(job.image)] = str(known)
-            report("failed", index=index, image=job.image, message=str(known))
+    with _cluster(jobs, options) as cluster:
+        if cluster is not None:
+            report("workers", n=len(cluster.threads), n_threads=sum(cluster.threads.values()))
+        planner = _planner(jobs, model, runner, options, cluster)
+        for index, job in enumerate(jobs):
+            try:
+                image, level = _run(job, index, model, runner, planner, options, report, cluster)
+                if export is not None and not options.dry_run:
+                    export.add(job, image, level)
+            except (CellScribbleError, OSError, MemoryError) as error:
+                known = _explain(error, job)
+                if len(jobs) == 1:
+                    raise known from error.__cause__ if known is error else error
+                failures[str(job.image)] = str(known)
+                report("failed", index=index, image=job.image, message=str(known))
+    if export is not None and not options.dry_run:
+        export.finish()
+        report("cellprofiler", folder=export.path, command=export.command)
     if failures:
         raise BatchError(failures, len(jobs) - len(failures))
     return jobs
+
+
+def _cellprofiler(
+    out: str | Path | None, jobs: Sequence[Job], model: Model, options: PredictOptions
+) -> CellProfilerFolder:
+    if options.as_classes:
+        raise InputError("--cellprofiler is about single objects, --classes about none; leave one out")
+    as_stored = options.axes is None and options.timepoint is None
+    return CellProfilerFolder(out, jobs, model.metadata.channels, as_stored=as_stored, overwrite=options.overwrite)
+
+
+def _cluster(jobs: Sequence[Job], options: PredictOptions) -> AbstractContextManager[DaskExecutor | None]:
+    """The workers that are asked for, where there is something to hand out."""
+    if options.dry_run and (options.workers is not None or options.scheduler is not None):
+        check_distributed()
+    elif any(job.by_blocks for job in jobs):
+        if options.workers is not None:
+            return local_workers(options.workers)
+        if options.scheduler is not None:
+            return workers_of(options.scheduler)
+    return nullcontext()
+
+
+def _planner(
+    jobs: Sequence[Job], model: Model, runner: Runner, options: PredictOptions, cluster: DaskExecutor | None
+) -> Planner | None:
+    """What plans the runs; None where all images are small and nothing is asked."""
+    asked = options.dry_run or options.max_memory is not None or options.rescale
+    if not asked and not any(job.by_blocks for job in jobs):
+        return None
+    elsewhere = cluster is not None and options.scheduler is not None
+    return Planner(model, runner, options, max(cluster.threads.values(), default=0) if cluster and elsewhere else 0)
 
 
 def _run(
@@ -95,7 +149,9 @@ def _run(
     planner: Planner | None,
     options: PredictOptions,
     report: Report,
-) -> None:
+    cluster: DaskExecutor | None,
+) -> tuple[ImageVolume, int]:
+    """Segment one image; the image, and the level of its pyramid that was taken."""
     start = time.perf_counter()
     level = choose_level(job.image, model.metadata, options)
     options = replace(options, level=level.index)
@@ -109,7 +165,7 @@ def _run(
         "versions": provenance.versions(),
         "model": {"path": str(model.path.resolve()), "sha256": model.sha256, "name": model.metadata.name},
         "settings": asdict(options),
-        "image": {"path": str(job.image.resolve()), **understood},
+        "image": {"path": job.image if is_url(job.image) else str(Path(job.image).resolve()), **understood},
         "classes": list(model.metadata.classes),
     }
 
@@ -117,47 +173,61 @@ def _run(
         report("progress", index=index, name=job.name, done=done, total=total, words=words)
 
     def planned(plan: Plan, work: Work) -> None:
-        report("plan", index=index, image=job.image, **forecast_blocks(job, plan, work, options.max_memory))
+        report("plan", index=index, image=job.image, **forecast_blocks(job, plan, work, options))
 
     fit = check_fit(
         image,
         model.metadata,
         rescale=options.rescale,
         ignore_pixel_size=options.ignore_pixel_size,
+        planes=options.planes,
         levels_um=level.pixel_sizes_um,
     )
-    if job.to_zarr and fit.shape is None:
+    if job.by_blocks and fit.shape is None:
         assert planner is not None
-        found = segment_to_zarr(job, image, fit.notes, model, runner, options, record, progress, planner, planned)
+        seen_as = replace(model, metadata=fit.metadata)
+        segmented = segment_to_zarr(
+            job, image, fit.notes, seen_as, planner, options, record, progress, planned, cluster
+        )
+        if segmented is None:
+            return image, level.index
+        found = segmented
+        if options.shard is not None:
+            report("shard", index=index, image=job.image, unfinished=job.unfinished, shard=options.shard, **found)
+            return image, level.index
+    elif job.by_blocks and options.shard is not None:
+        raise InputError(f"{job.image} is resampled as a whole in memory, so --shard cannot share it: leave it out")
     else:
         if planner is not None:
-            plan = _plan_in_memory(image, fit, model, planner, options)
+            plan = _plan_in_memory(job, image, fit, model, planner, options)
             if options.dry_run:
-                forecast = forecast_memory(job, image, model.metadata, plan, options.max_memory)
+                forecast = forecast_memory(job, image, fit.metadata, plan, options)
                 report("plan", index=index, image=job.image, **forecast)
-                return
+                return image, level.index
             options = replace(options, block_px=plan.block_px)
         found = _in_memory(job, image, model, runner, options, record, progress)
-    if found is None:
-        return
+        if options.workers is not None or options.scheduler is not None:
+            found["notes"] = [*found["notes"], NOT_HANDED_OUT]
     report(
         "done",
         index=index,
         image=job.image,
         labels=job.labels,
         probability=job.probability,
+        uncertainty=job.uncertainty,
         overlay=job.overlay,
         n_objects=found["n_objects"],
         notes=found["notes"],
         seconds=round(time.perf_counter() - start, 3),
     )
+    return image, level.index
 
 
-def _plan_in_memory(image: ImageVolume, fit: Fit, model: Model, planner: Planner, options: PredictOptions) -> Plan:
-    name, parameters = segmenter_of(model, as_classes=options.as_classes, threshold=options.threshold)
-    settings = None if name == CLASSES else InstanceParameters.from_dict(parameters)
-    seen = work_of(image, model.metadata, settings, probability=options.probability, shape=fit.shape)
-    return planner.plan_whole(image, seen, options.block_px)
+def _plan_in_memory(
+    job: Job, image: ImageVolume, fit: Fit, model: Model, planner: Planner, options: PredictOptions
+) -> Plan:
+    task = task_of(image, replace(model, metadata=fit.metadata), options, written_version(job, options))
+    return planner.plan_whole(image, planner.work(task, fit.metadata, fit.shape), options.block_px)
 
 
 def _in_memory(
@@ -178,6 +248,7 @@ def _in_memory(
         block_px=options.block_px,
         rescale=options.rescale,
         ignore_pixel_size=options.ignore_pixel_size,
+        planes=options.planes,
         runner=runner,
         progress=progress,
     )
@@ -188,7 +259,7 @@ def _in_memory(
         "notes": list(prediction.notes),
         "seconds": round(time.perf_counter() - start, 3),
     }
-    write_results(job, image, prediction, record | found, overwrite=options.overwrite)
+    write_results(job, image, prediction, record | found, written_version(job, options), overwrite=options.overwrite)
     return found
 
 

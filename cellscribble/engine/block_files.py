@@ -11,7 +11,10 @@ from numcodecs import Blosc
 
 from cellscribble.core.blocks import BlockGrid, Slices
 from cellscribble.core.errors import FileFormatError
-from cellscribble.io.atomic import atomic_path
+from cellscribble.io.atomic import atomic_path, explain_write_error
+
+FOLDER_FILES = 1000
+"""Some disks are slow where a million files lie in one folder."""
 
 _CODEC = Blosc("lz4", clevel=1, shuffle=Blosc.BITSHUFFLE)
 
@@ -73,6 +76,16 @@ class BlockFiles:
             raise FileFormatError(f"{path} cannot be read ({error}); delete {self.folder.parent}") from error
 
 
+def make_folders(folder: Path, n: int) -> None:
+    """Make the folders of the files of numbers 0..n-1. Raises OutputError if that is refused."""
+    for k in range(0, n, FOLDER_FILES):
+        parent = numbered_path(folder, k).parent
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise explain_write_error(error, parent) from error
+
+
 def numbered_path(folder: Path, k: int, suffix: str = "") -> Path:
-    """Where the file of number `k` lies: some disks are slow where a million files lie in one folder."""
-    return folder / str(k // 1000) / f"{k}{suffix}"
+    """Where the file of number `k` lies."""
+    return folder / str(k // FOLDER_FILES) / f"{k}{suffix}"

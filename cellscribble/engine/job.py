@@ -57,10 +57,10 @@ def is_same(job: Mapping[str, Any], key: Mapping[str, Any]) -> bool:
     return bool(job["schema"] == SCHEMA and job["key"] == key)
 
 
-def why_anew(folder: Path, job: Mapping[str, Any], key: Mapping[str, Any]) -> str:
-    """In words, what differs between the job of a folder and a new key; "" if it was being emptied."""
+def what_differs(job: Mapping[str, Any], key: Mapping[str, Any]) -> str:
+    """What the job of a folder was begun with that is not in a new key, in words; "" if it was being emptied."""
     if job["schema"] != SCHEMA:
-        return f"{folder} was begun by another version of CellScribble, so the run starts anew."
+        return "by another version of CellScribble"
     if not isinstance(job["key"], dict):
         return ""
     old, new = _flat(job["key"]), _flat(key)
@@ -70,9 +70,7 @@ def why_anew(folder: Path, job: Mapping[str, Any], key: Mapping[str, Any]) -> st
         if name not in old or name not in new or old[name] != new[name]
     ]
     more = f" and {len(changes) - _SHOWN_CHANGES} more" if len(changes) > _SHOWN_CHANGES else ""
-    return (
-        f"{folder} was begun with other settings, so the run starts anew: {', '.join(changes[:_SHOWN_CHANGES])}{more}."
-    )
+    return f"with other settings: {', '.join(changes[:_SHOWN_CHANGES])}{more}"
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

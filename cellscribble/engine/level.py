@@ -29,8 +29,10 @@ class Level:
     words: str
 
 
-def choose_level(path: Path, meta: ModelMetadata, options: PredictOptions) -> Level:
+def choose_level(path: Path | str, meta: ModelMetadata, options: PredictOptions) -> Level:
     """The level that was asked for, or else the one whose pixels are nearest to the model's.
+
+    Labels that go into the image have all its levels (OME-NGFF 0.4, section "labels"), so they are of the finest.
 
     Raises
     ------
@@ -40,10 +42,12 @@ def choose_level(path: Path, meta: ModelMetadata, options: PredictOptions) -> Le
     if meta.pixel_size_um is None or options.ignore_pixel_size:
         return Level(options.level or 0, (), "")
     sizes = level_pixel_sizes(path, axes=options.axes, timepoint=options.timepoint)
-    if options.level is not None or len(sizes) == 1:
+    if options.level is not None or options.into_image is not None or len(sizes) == 1:
         return Level(options.level or 0, sizes, "")
-    index = nearest_level(sizes, meta.pixel_size_um)
-    size = sizes[index]
+    # Planes that are seen one by one may lie as far apart as they will.
+    compared = [size and size[-2:] for size in sizes] if options.planes and meta.ndim == 2 else sizes
+    index = nearest_level(compared, meta.pixel_size_um)
+    size = compared[index]
     if size is None or len(size) != len(meta.pixel_size_um):
         return Level(0, sizes, "")
     words = f"level {index} of {len(sizes)} (from 0), {format_um(size)}"

@@ -8,16 +8,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cellscribble.core.errors import CellScribbleError, InputError, OutputError
+from cellscribble.core.errors import InputError, OutputError
+from cellscribble.engine.into_image import IntoImage, into_image
 from cellscribble.engine.publish import is_publishing
+from cellscribble.engine.shards import Shard, part
 from cellscribble.io.atomic import is_zarr
 from cellscribble.io.images import count_pixels, image_name, list_images
+from cellscribble.io.remote import is_url
 
 DEFAULT_OUT = Path("cellscribble_out")
 """Beside `runs`, in the folder where the command is typed: the images' own may be read-only."""
 
+AUTO, ZARR, TIFF = "auto", "zarr", "tiff"
+FORMS = (AUTO, ZARR, TIFF)
+
 MAX_TIFF_PIXELS = 1 << 26
-"""Labels of larger images are written as OME-Zarr, block by block."""
+"""Labels of larger images are written as OME-Zarr, block by block; where a TIFF is wanted, as a tiled pyramid."""
 
 SMALL_FILE_BYTES = 4 << 20
 """No image that large hides in a file that small."""
@@ -25,18 +31,26 @@ SMALL_FILE_BYTES = 4 << 20
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One image and the files made from it; `probability` and `overlay` None where not wanted.
+    """One image and the files made from it; `probability`, `uncertainty` and `overlay` None where not wanted.
 
-    `to_zarr` says that labels and probability are OME-Zarr stores: the image is one, or too large for less.
+    image : path, or the text of a URL
+    to_zarr : labels, probability and uncertainty are OME-Zarr stores, otherwise TIFFs
+    by_blocks : the image is segmented block by block, otherwise in memory
+    unfinished : where a run by blocks keeps what it has so far
+    into : the place of the labels, where they become part of their image
     """
 
-    image: Path
+    image: Path | str
     name: str
     labels: Path
     provenance: Path
     probability: Path | None
+    uncertainty: Path | None
     overlay: Path | None
     to_zarr: bool
+    by_blocks: bool
+    unfinished: Path
+    into: IntoImage | None
 
     @property
     def files(self) -> list[Path]:
@@ -46,18 +60,15 @@ class Job:
     @property
     def targets(self) -> list[tuple[str, Path]]:
         """The same with their names in the folder of an unfinished run; labels last."""
+        suffix = ".zarr" if self.to_zarr else ".tif"
         named = [
-            ("probability.zarr", self.probability),
+            ("probability" + suffix, self.probability),
+            ("uncertainty" + suffix, self.uncertainty),
             ("overlay.png", self.overlay),
             ("record.json", self.provenance),
-            ("labels.zarr", self.labels),
+            ("labels" + suffix, self.labels),
         ]
         return [(inner, path) for inner, path in named if path is not None]
-
-    @property
-    def unfinished(self) -> Path:
-        """Where a run that writes stores keeps what it has so far."""
-        return self.labels.with_name(f"{self.name}_labels.unfinished")
 
 
 def plan_jobs(
@@ -65,29 +76,45 @@ def plan_jobs(
     out: str | Path | None = None,
     *,
     probability: bool = False,
+    uncertainty: bool = False,
     overlay: bool = False,
     overwrite: bool = False,
+    shard: Shard | None = None,
+    form: str = AUTO,
+    into: str | None = None,
     dry_run: bool = False,
 ) -> list[Job]:
     """One job for each image that `inputs` mean.
 
     Parameters
     ----------
-    inputs : images, OME-Zarr stores, or folders of them
-    out : folder of all results; by default `DEFAULT_OUT` for files and beside the image for a Zarr
-    probability, overlay : wanted besides the labels
+    inputs : images, OME-Zarr stores, folders of them, or URLs
+    out : folder of all results; by default `DEFAULT_OUT` for files, beside the image for a Zarr, and the
+        current folder for a URL
+    probability, uncertainty, overlay : wanted besides the labels
     overwrite : results that exist are replaced
+    shard : of images that are segmented in memory only this one's part is taken; others are shared block by block
+    form : of the results, "zarr" or "tiff"; "auto" is OME-Zarr for an OME-Zarr or a huge image
+    into : name under which labels are put into their image, which has to be an OME-Zarr
     dry_run : folders are looked at only: nothing is made
 
     Raises
     ------
     InputError
-        If an input does not exist, a folder holds no image, or two images have one name.
+        If an input does not exist, a folder holds no image, two images have one name, or options
+        contradict each other.
     OutputError
         If a result exists and `overwrite` is False, or a folder cannot be written to.
     """
-    images = dict.fromkeys(image for given in inputs for image in list_images(given))
-    jobs = [_job(image, out, probability=probability, overlay=overlay) for image in images]
+    if into is not None and (out is not None or form == TIFF):
+        raise InputError(
+            f"--into-image {into} puts labels into the image, so --out and --format tiff do not apply; leave them out"
+        )
+    images = dict.fromkeys(image for given in inputs for image in ([given] if is_url(given) else list_images(given)))
+    jobs = [
+        _job(image, out, form, into, probability=probability, uncertainty=uncertainty, overlay=overlay)
+        for image in images
+    ]
     by_labels: dict[Path, Job] = {}
     for job in jobs:
         other = by_labels.setdefault(job.labels.resolve().with_suffix(""), job)
@@ -96,41 +123,64 @@ def plan_jobs(
                 f"{other.image} and {job.image} have one name, so both would be written to {job.labels}; "
                 "predict them in two runs with another -o each"
             )
+    if shard is not None:
+        whole = [job for job in jobs if not job.by_blocks]
+        jobs = [job for job in jobs if job.by_blocks or job in whole[part(len(whole), shard)]]
     # A run that was interrupted while it moved its results out has some there already; `check_targets` looks closer.
     existing = [path for job in jobs if not is_publishing(job.unfinished) for path in job.files if path.exists()]
     if existing and not overwrite:
         more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
         raise OutputError(f"{existing[0]}{more} exists already; give --overwrite, or another folder with -o")
-    for folder in dict.fromkeys(job.labels.parent for job in jobs):
+    # The folder of labels inside an image is made when there are labels to put there.
+    for folder in dict.fromkeys(f for job in jobs for f in (job.provenance.parent, job.into and job.into.image) if f):
         _check_folder(folder, dry_run)
     return jobs
 
 
-def _job(image: Path, out: str | Path | None, *, probability: bool, overlay: bool) -> Job:
-    to_zarr = is_zarr(image) or _is_huge(image)
+def _job(
+    image: Path | str,
+    out: str | Path | None,
+    form: str,
+    into: str | None,
+    *,
+    probability: bool,
+    uncertainty: bool,
+    overlay: bool,
+) -> Job:
+    is_store = is_url(image) or is_zarr(Path(image))
+    is_huge = (form == TIFF or not is_store) and _is_huge(image)
+    to_zarr = form == ZARR or (form == AUTO and (is_store or is_huge))
     if out is not None:
         folder = Path(out)
+    elif is_url(image):
+        folder = Path()
     else:
-        folder = image.parent if is_zarr(image) else DEFAULT_OUT
+        folder = Path(image).parent if is_store else DEFAULT_OUT
+    place = None if into is None else into_image(image, into)
     name, suffix = image_name(image), ".zarr" if to_zarr else ".tif"
+    stem = name if into is None else f"{name}_{into}"
     return Job(
         image=image,
         name=name,
-        labels=folder / f"{name}_labels{suffix}",
-        provenance=folder / f"{name}_labels.json",
-        probability=folder / f"{name}_probability{suffix}" if probability else None,
-        overlay=folder / f"{name}_overlay.png" if overlay else None,
+        labels=folder / f"{stem}_labels{suffix}" if place is None else place.path,
+        provenance=folder / f"{stem}_labels.json",
+        probability=folder / f"{stem}_probability{suffix}" if probability else None,
+        uncertainty=folder / f"{stem}_uncertainty{suffix}" if uncertainty else None,
+        overlay=folder / f"{stem}_overlay.png" if overlay else None,
         to_zarr=to_zarr,
+        by_blocks=to_zarr or is_huge,
+        unfinished=folder / f"{stem}_labels.unfinished",
+        into=place,
     )
 
 
-def _is_huge(image: Path) -> bool:
-    """Whether the labels of a file are too large for a plain TIFF; the file's head tells."""
+def _is_huge(image: Path | str) -> bool:
+    """Whether the labels of an image are too large for a plain TIFF; its head tells."""
     try:
-        if image.stat().st_size < SMALL_FILE_BYTES:
+        if isinstance(image, Path) and image.is_file() and image.stat().st_size < SMALL_FILE_BYTES:
             return False
         return count_pixels(image) > MAX_TIFF_PIXELS
-    except CellScribbleError:
+    except InputError:
         # It may open with --axes or --timepoint; if not, that is said when its turn comes.
         return False
 

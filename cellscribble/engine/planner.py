@@ -10,13 +10,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from cellscribble.bundle import Model
+from cellscribble.bundle import Model, ModelMetadata
 from cellscribble.core.blocks import padded_shape
 from cellscribble.core.errors import InputError
 from cellscribble.core.volume import ImageVolume
-from cellscribble.engine.costs import Costs, Work, network_window, speed_of
+from cellscribble.engine.costs import Costs, Work, network_tile, speed_of, work_of
 from cellscribble.engine.memory import available_bytes, format_bytes, resident
+from cellscribble.engine.options import PredictOptions
 from cellscribble.engine.plan import Plan, make_plan, usual_plan
+from cellscribble.engine.task import Task
 from cellscribble.engine.whole import plan_whole
 from cellscribble.infer.runner import CPU, Runner, usable_cores
 
@@ -33,10 +35,13 @@ TRIALS = 3
 class Planner:
     """Plans the runs of one model. Measures when it is made: before an image is opened, memory is in order.
 
+    A 2D network that sees stacks plane by plane is measured and handed out as what it is, for planes.
+
     Parameters
     ----------
     runner : the model as it was loaded, for all cores
-    limit : bytes that the process is to stay below; None for none
+    options : `max_memory`, and who does the work
+    n_cores : of each worker of a scheduler, if some are known
 
     Raises
     ------
@@ -44,17 +49,25 @@ class Planner:
         If there is a limit and the system does not say what a process holds.
     """
 
-    def __init__(self, model: Model, runner: Runner, limit: int | None) -> None:
+    def __init__(self, model: Model, runner: Runner, options: PredictOptions, n_cores: int = 0) -> None:
+        limit = options.max_memory
         if limit is not None and resident() is None:
             raise InputError(
                 "--max-memory cannot be kept here: this system does not say how much memory a program holds; "
                 "leave it out, and give a smaller --block where memory is short"
             )
         self.limit = limit
-        self._model, self._given, self._own = model, runner, runner
+        # What other computers have is not known: there it is said for one worker, with what this process measures.
+        self._elsewhere = options.scheduler is not None
+        self._n_workers, self._n_cores = options.workers or 0, n_cores or usable_cores()
+        self.runner, self._model, self._own = runner, model, runner
         self._threads, self._kept_bytes = usable_cores(), 0
         self._n_most = GPU_BLOCKS if runner.provider != CPU else 0
         self._costs = self._first_costs()
+
+    def work(self, task: Task, meta: ModelMetadata, shape: tuple[int, ...] | None = None) -> Work:
+        """What there is to do for this network; parameters as `work_of`."""
+        return work_of(task, meta, by_planes=self.runner.seen_as(meta).by_planes, shape=shape)
 
     def plan(self, image: ImageVolume, work: Work, block_px: Sequence[int] | None, *, exact: bool = False) -> Plan:
         """How the run of an image is done; with a limit, or if `exact`, tried on the network first.
@@ -69,8 +82,9 @@ class Planner:
         costs = self.costs(image)
         plan = self._choose(work, costs, block_px)
         for _ in range(TRIALS if exact or self.limit is not None else 0):
-            tile = network_window(work, plan.block_px)
-            network_bytes, network_s = _try(self.network(plan), tile, plan.n_networks, plan.threads)
+            tile = network_tile(work, plan.block_px)
+            n_at_once = min(plan.n_networks, usable_cores())
+            network_bytes, network_s = _try(self.network(plan), tile, n_at_once, plan.threads)
             costs = replace(costs, network_bytes=max(costs.network_bytes, network_bytes), network_s=network_s)
             tried, plan = plan, self._choose(work, costs, block_px)
             if (plan.block_px, plan.n_networks) == (tried.block_px, tried.n_networks):
@@ -88,7 +102,7 @@ class Planner:
         costs, n_classes = self.costs(image), len(self._model.metadata.classes)
         plan = plan_whole(image, seen, n_classes, costs, self.limit, usable_cores(), block_px)
         # ONNX Runtime keeps what the session for all cores takes.
-        taken = int(math.prod(network_window(seen, plan.block_px)) * costs.network_bytes)
+        taken = int(math.prod(network_tile(seen, plan.block_px)) * costs.network_bytes)
         self._kept_bytes = max(self._kept_bytes, taken)
         room = available_bytes()
         needed = plan.usual_bytes - costs.held_bytes
@@ -103,7 +117,7 @@ class Planner:
     def network(self, plan: Plan) -> Runner:
         """The network with the threads of a plan."""
         if self._n_most or plan.threads == usable_cores():
-            return self._given
+            return self.runner
         return self._with_threads(plan.threads)
 
     def costs(self, image: ImageVolume) -> Costs:
@@ -113,18 +127,19 @@ class Planner:
         return replace(
             self._costs,
             held_bytes=self._costs.held_bytes + self._kept_bytes + own,
-            reached_bytes=0 if reached is None or self.limit is None else reached.peak,
+            reached_bytes=0 if reached is None or self.limit is None or self._elsewhere else reached.peak,
         )
 
     def _choose(self, work: Work, costs: Costs, block_px: Sequence[int] | None) -> Plan:
+        who = (self._n_cores, block_px, self._n_most, self._n_workers)
         if self.limit is not None:
-            return make_plan(work, costs, self.limit, usable_cores(), block_px, self._n_most)
-        return usual_plan(work, costs, available_bytes(), usable_cores(), block_px, self._n_most)
+            return make_plan(work, costs, self.limit, *who)
+        return usual_plan(work, costs, None if self._elsewhere else available_bytes(), *who)
 
     def _with_threads(self, threads: int) -> Runner:
         if threads != self._threads:
             # The one before it goes first, so that its memory is there for this one.
-            self._own = self._given
+            self._own = self.runner
             self._own = Runner(self._model, "cpu", threads=threads)
             self._threads = threads
         return self._own
@@ -132,7 +147,7 @@ class Planner:
     def _first_costs(self) -> Costs:
         """From a tile as small as that of any plan, so that measuring breaks no limit."""
         meta = self._model.metadata
-        runner = self._given if self._n_most else self._with_threads(1)
+        runner = self.runner if self._n_most else self._with_threads(1)
         # What the first run of all loads and starts is no cost of a pixel.
         _try(runner, meta.stride_multiple, 1, 1)
         tile = padded_shape([2 * halo + TRIAL_PX for halo in meta.halo_px], meta.stride_multiple)

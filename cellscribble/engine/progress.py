@@ -35,7 +35,7 @@ class BlockProgress:
 
     def expect(self, done: Mapping[str, npt.NDArray[np.bool_]], n_empty: int) -> None:
         """Say of some steps which tasks are done, and how many blocks were empty."""
-        self._sizes |= {step: len(flags) for step, flags in done.items()}
+        self._sizes |= {step: len(flags) for step, flags in done.items() if len(flags)}
         self._done |= {step: int(flags.sum()) for step, flags in done.items()}
         self._n_empty = n_empty
 

@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass
 from functools import partial
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 from cellscribble.core.blocks import BlockGrid
 from cellscribble.core.errors import CellScribbleError
+from cellscribble.core.interrupt import terminate
 from cellscribble.engine.ready import Bools, Ready
 
 POLL_S = 1.0
@@ -43,7 +44,7 @@ def run_stages(
     stages: Sequence[Stage],
     executor: Executor,
     *,
-    at_once: int,
+    at_once: int | Callable[[], int],
     done: Mapping[str, Bools],
     finished: Callable[[str, int, Any], None],
     failed: Callable[[str, int, BaseException], bool],
@@ -55,25 +56,26 @@ def run_stages(
     Parameters
     ----------
     executor : of `concurrent.futures`, or `workers.DaskExecutor`
-    at_once : most tasks that are submitted and not finished
+    at_once : most tasks that are submitted and not finished (>= 1); asked each time where workers come and go
     done : for each stage (len(grid),) bool, changed in place
     finished : called with stage, task and what its work returned; then the task counts as done
     failed : called with stage, task and error. True: the task counts as done, and what needs it runs.
         False: stop
 
     `finished` and `failed` are called in this thread, one at a time. The run stops when `failed` says
-    so, at any error raised here, and at Ctrl-C: nothing more is submitted, what has not begun is
-    cancelled, what runs is awaited and, where it succeeds, still handed to `finished`; then the error is
-    raised. A second Ctrl-C goes out at once. With `only`, tasks that need one that is neither
-    done nor to be run are left out.
+    so, at any error raised here, and at Ctrl-C or SIGTERM (`core.interrupt`): nothing more is submitted,
+    what has not begun is cancelled, what runs is awaited and, where it succeeds, still handed to
+    `finished`; then the error is raised. A second Ctrl-C goes out at once. With `only`, tasks that need
+    one that is neither done nor to be run are left out.
 
     Raises
     ------
     CellScribbleError
         If the executor lost its workers. That says nothing about a task, so `failed` is not asked.
     """
-    assert at_once >= 1, f"at_once is {at_once}: nothing would ever run"
-    run = _Run(stages, executor, at_once, done, finished, failed)
+    most = at_once if callable(at_once) else lambda: at_once
+    assert most() >= 1, f"at_once is {at_once}: nothing would ever run"
+    run = _Run(stages, executor, most, done, finished, failed)
     with _HeldInterrupt(lambda: run.answers.put(None)) as interrupt:
         try:
             run.all(interrupt)
@@ -90,7 +92,7 @@ class _Run:
         self,
         stages: Sequence[Stage],
         executor: Executor,
-        at_once: int,
+        at_once: Callable[[], int],
         done: Mapping[str, Bools],
         finished: Callable[[str, int, Any], None],
         failed: Callable[[str, int, BaseException], bool],
@@ -108,7 +110,7 @@ class _Run:
         """Run until nothing runs and nothing is ready."""
         while True:
             interrupt.check()
-            while len(self._running) < self._at_once and self._submit():
+            while len(self._running) < self._at_once() and self._submit():
                 pass
             if not self._running:
                 break
@@ -183,36 +185,45 @@ def _lost_worker(name: str, k: int, error: BrokenExecutor) -> CellScribbleError:
     )
 
 
+_RAISES: dict[signal.Signals, Callable[[int, FrameType | None], Any]] = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGTERM: terminate,
+}
+"""The handlers that raise, of the signals that are held."""
+
+
 class _HeldInterrupt:
-    """Holds Ctrl-C until it is looked for, so that it tears nothing that `finished` writes; a second is not held.
+    """Holds Ctrl-C and SIGTERM until they are looked for, so that they tear nothing that `finished` writes.
+
+    A second one is not held.
 
     wake : called when one comes, so that whoever waits looks
     """
 
     def __init__(self, wake: Callable[[], None]) -> None:
-        self.count, self._wake = 0, wake
-        # Elsewhere Ctrl-C does not arrive, and another handler has its own reasons.
+        self.count, self._wake, self._last = 0, wake, signal.SIGINT
+        # Elsewhere they do not arrive, and another handler has its own reasons.
         main = threading.current_thread() is threading.main_thread()
-        self._holds = main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        self._held = {n: raises for n, raises in _RAISES.items() if main and signal.getsignal(n) is raises}
 
     def __enter__(self) -> _HeldInterrupt:
-        if self._holds:
-            signal.signal(signal.SIGINT, self._hold)
+        for number in self._held:
+            signal.signal(number, self._hold)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
-        if self._holds:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number, raises in self._held.items():
+            signal.signal(number, raises)
         if kind is None:
             self.check()
 
     def check(self) -> None:
-        """Raise KeyboardInterrupt if one came."""
+        """Raise KeyboardInterrupt or Terminated if one came."""
         if self.count:
-            raise KeyboardInterrupt
+            _RAISES[self._last](self._last, None)
 
-    def _hold(self, number: int, frame: object) -> None:
-        self.count += 1
+    def _hold(self, number: int, frame: FrameType | None) -> None:
+        self.count, self._last = self.count + 1, signal.Signals(number)
         self._wake()
         if self.count > 1:
-            raise KeyboardInterrupt
+            self.check()

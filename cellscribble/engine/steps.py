@@ -31,6 +31,7 @@ from cellscribble.engine.block_files import BlockFiles, numbered_path
 from cellscribble.engine.empty import EmptyTest, Network
 from cellscribble.engine.journal import DONE, EMPTY
 from cellscribble.infer.blockwise import reading
+from cellscribble.infer.uncertainty import uncertainty
 from cellscribble.io.ome_zarr import shrink_into
 from cellscribble.segment.instances import cut_block, foreground, rules
 from cellscribble.segment.parameters import InstanceParameters, halo_px
@@ -79,7 +80,8 @@ def at_most(n: int, network: Network) -> Network:
 class See:
     """Ask the network about a block.
 
-    `probability` (K, *spatial) uint8, 255 for certain, may be None, as may `empty`.
+    `probability` (K, *spatial) uint8, 255 for certain, may be None, as may `uncertainty` (1, *spatial)
+    uint8 and `empty`.
     """
 
     image: ImageVolume
@@ -91,6 +93,7 @@ class See:
     seen: BlockFiles
     probability: Any
     empty: EmptyTest | None
+    uncertainty: Any = None
 
     def __call__(self, k: int) -> str:
         block = padded_block(self.grid, k, self.meta.halo_px, self.meta.stride_multiple)
@@ -103,6 +106,8 @@ class See:
         probability = self.network(self.intensity.apply(pixels))[(slice(None), *block.keep)]
         if self.probability is not None:
             self.probability[(slice(None), *block.write)] = np.rint(probability * 255).astype(np.uint8)
+        if self.uncertainty is not None:
+            self.uncertainty[(0, *block.write)] = uncertainty(probability)
         seen = self.decide(probability)
         if seen.any():
             self.seen.write(k, seen)
@@ -157,9 +162,14 @@ class Join:
         return DONE
 
 
+def node_folder(folder: Path, level: int) -> Path:
+    """The folder of the nodes of a level."""
+    return folder / str(level)
+
+
 def node_path(folder: Path, level: int, k: int) -> Path:
     """The file of a node."""
-    return numbered_path(folder / str(level), k, ".npz")
+    return numbered_path(node_folder(folder, level), k, ".npz")
 
 
 class Tables:

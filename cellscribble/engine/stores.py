@@ -10,12 +10,13 @@ import numpy.typing as npt
 import zarr
 
 from cellscribble.core.blocks import BlockGrid
+from cellscribble.core.errors import OutputError
 from cellscribble.core.volume import ImageVolume
 from cellscribble.io.atomic import atomic_path
 from cellscribble.io.ome_zarr import CHUNK_PX, create_ome_zarr
 
 SHRINK_CHUNKS = (1, 2, 2)
-"""Chunks along z, y, x of the piece of a pyramid's level that is made at once."""
+"""Chunks along z, y, x of the piece of a pyramid's level that is made at once; where there are shards it is one."""
 
 
 def open_store(
@@ -25,26 +26,36 @@ def open_store(
     dtype: npt.DTypeLike,
     version: str,
     classes: Sequence[str] = (),
+    source: str = "",
 ) -> Any:
     """The group of a pyramid over `image`, made if it is not there; 0 where nothing was written.
 
-    Of labels (*spatial), or with `classes` of their probability (K, *spatial).
+    Of labels (*spatial), or with `classes` of their probability (K, *spatial), with the levels of the image
+    if it has some. `source` is the path from the labels to their image, where they become part of it. Several
+    processes may call it at once.
     """
     if not path.exists():
-        with atomic_path(path) as temporary:
-            create_ome_zarr(
-                temporary,
-                (len(classes), *image.spatial_shape) if classes else image.spatial_shape,
-                dtype,
-                image.axes if classes else image.axes[1:],
-                image.pixel_size_um,
-                kind="image" if classes else "labels",
-                name=path.stem,
-                channel_names=classes,
-                version=version,
-                chunk_px=chunk_px(block_px),
-                placement=image.placement,
-            )
+        try:
+            with atomic_path(path) as temporary:
+                create_ome_zarr(
+                    temporary,
+                    (len(classes), *image.spatial_shape) if classes else image.spatial_shape,
+                    dtype,
+                    image.axes if classes else image.axes[1:],
+                    image.pixel_size_um,
+                    kind="image" if classes else "labels",
+                    name=path.stem,
+                    channel_names=classes,
+                    levels=image.levels,
+                    version=version,
+                    chunk_px=chunk_px(block_px),
+                    shard_px=block_px,
+                    source=source,
+                )
+        except OutputError:
+            if not path.exists():
+                raise
+            # Another process was first; the two are alike.
     return zarr.open_group(str(path), mode="r+")
 
 
@@ -54,21 +65,24 @@ def n_levels(group: Any) -> int:
 
 
 def owned_levels(group: Any, grid: BlockGrid) -> list[tuple[Any, tuple[int, ...]]]:
-    """The levels of a label pyramid in which each block of a grid has chunks of its own, with their steps.
+    """The levels of a label pyramid in which each block of a grid has files of its own, with their steps.
 
     These can be written at once with level 0, while the block is at hand.
     """
-    owned, step, shape = [], (1,) * len(grid.shape), grid.shape
+    owned: list[tuple[Any, tuple[int, ...]]] = []
+    step, shape = (1,) * len(grid.shape), grid.shape
     for level in range(n_levels(group)):
         array = group[str(level)]
-        # Sizes are rounded up, so only those of neighbouring levels tell the step between them.
-        step = tuple(s * -(-n // m) for s, n, m in zip(step, shape, array.shape, strict=True))
-        shape = array.shape
-        own_chunks = (
-            block >= n or block % (s * chunk) == 0
-            for block, n, s, chunk in zip(grid.block_px, grid.shape, step, array.chunks, strict=True)
+        # Sizes are rounded, so only those of neighbouring levels tell the step between them.
+        between = [-(-n // m) for n, m in zip(shape, array.shape, strict=True)]
+        if any(-(-n // s) != m for n, s, m in zip(shape, between, array.shape, strict=True)):
+            break
+        step, shape = tuple(a * b for a, b in zip(step, between, strict=True)), array.shape
+        own_files = (
+            block >= n or block % (s * size) == 0
+            for block, n, s, size in zip(grid.block_px, grid.shape, step, array.shards or array.chunks, strict=True)
         )
-        if not all(own_chunks):
+        if not all(own_files):
             break
         owned.append((array, step))
     return owned

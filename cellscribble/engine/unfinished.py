@@ -27,10 +27,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from cellscribble.core.errors import InputError, OutputError
-from cellscribble.engine.job import JOB, is_same, plain, read_job, why_anew, write_job
+from cellscribble.engine.job import JOB, is_same, plain, read_job, what_differs, write_job
 from cellscribble.engine.journal import PATTERN, Journal, refuse_if_open
 from cellscribble.engine.lock import Lock, release_lock, take_lock
 from cellscribble.engine.publish import INTENT, Target, is_moved, is_publishing, move_out, put_back, read_intent
+from cellscribble.engine.shards import Shard
 from cellscribble.io.atomic import TEMPORARY_MARK, check_writable, explain_write_error, remove
 
 LOCK = "lock"
@@ -65,7 +66,9 @@ class Unfinished:
         """Where something of this name lies in the folder."""
         return self.folder / name
 
-    def publish(self, targets: Sequence[Target], overwrite: bool = False) -> None:
+    def publish(
+        self, targets: Sequence[Target], overwrite: bool = False, last: Callable[[], None] = lambda: None
+    ) -> None:
         """Move the parts of the result to their final paths, in this order, and remove the folder.
 
         Close all files below the folder first. Killed at any moment, the same call after
@@ -75,6 +78,7 @@ class Unfinished:
         ----------
         targets : name inside the folder and final path of each part; the labels last
         overwrite : replace what is there
+        last : called when all parts are in their places; again, if that is interrupted
 
         Raises
         ------
@@ -87,6 +91,7 @@ class Unfinished:
         if self._n_shards != 1:
             raise ValueError(f"shard of {self._n_shards}: only a run that has the folder to itself publishes")
         move_out(self.folder, targets, overwrite)
+        last()
         _remove_all_but(self.folder, *_OURS)
         if _left(self.folder, *_OURS):
             self.note = f"{self.folder} could not be removed; the result is complete, so delete it"
@@ -113,7 +118,8 @@ def open_unfinished(
     folder: str | Path,
     key: Mapping[str, Any],
     facts: Mapping[str, Any] | Callable[[], Mapping[str, Any]],
-    shard: tuple[int, int] = (1, 1),
+    shard: Shard = (1, 1),
+    may_empty: bool = True,
 ) -> Unfinished:
     """Go on with the run of a folder, or begin one there.
 
@@ -127,12 +133,13 @@ def open_unfinished(
     facts : decided once and kept (intensity, block sizes); of a run that is gone on with the stored
         ones hold. A function is called only when a run begins, other shards wait for it
     shard : which of how many processes that share the work, from 1; (1, 1) has the folder to itself
+    may_empty : False: a folder with another key is refused
 
     Raises
     ------
     OutputError
-        If another process works there, if the folder is not one of ours (nothing is touched), or
-        if the system refuses to write.
+        If another process works there, if the folder is not one of ours or must not be emptied (nothing is
+        touched), or if the system refuses to write.
     InputError
         If there is no such shard.
     """
@@ -143,7 +150,10 @@ def open_unfinished(
         job = _look(folder)
         resumed = job is not None and is_same(job, key)
         _refuse_second_run(folder, shard, resumed)
-        note = "" if job is None or resumed else why_anew(folder, job, key)
+        changes = "" if job is None or resumed else what_differs(job, key)
+        if changes and not may_empty:
+            raise OutputError(f"{folder} was begun {changes}; give what it was begun with, or delete it to start anew")
+        note = f"{folder} was begun {changes}, so the run starts anew." if changes else ""
         if job is None or not resumed:
             job = _begin(folder, key, plain(facts() if callable(facts) else facts))
         journal = Journal(folder / _journal_name(shard))
@@ -228,7 +238,7 @@ def _look(folder: Path) -> dict[str, Any] | None:
     return job
 
 
-def _refuse_second_run(folder: Path, shard: tuple[int, int], resumed: bool) -> None:
+def _refuse_second_run(folder: Path, shard: Shard, resumed: bool) -> None:
     """Raise OutputError if a process has the folder open that is no other shard of the same work."""
     index, count = shard
     others = {_journal_name((i, count)) for i in range(1, count + 1) if i != index} if resumed else set()
@@ -248,7 +258,7 @@ def _begin(folder: Path, key: dict[str, Any], facts: dict[str, Any]) -> dict[str
     return write_job(folder, key, facts)
 
 
-def _journal_name(shard: tuple[int, int]) -> str:
+def _journal_name(shard: Shard) -> str:
     return f"journal-{shard[0]}-of-{shard[1]}.txt"
 
 

@@ -15,11 +15,12 @@ from cellscribble.engine.costs import (
     Costs,
     Work,
     expected_seconds,
+    network_tile,
     network_window,
 )
 from cellscribble.engine.memory import format_bytes
 from cellscribble.engine.plan import Plan, block_sizes, least_of
-from cellscribble.infer.blockwise import DEFAULT_BLOCK_PX
+from cellscribble.infer.blockwise import default_block_px
 
 FOREGROUND_BYTES = 12
 """Of deciding what is foreground, a pixel, while probability is held."""
@@ -50,7 +51,7 @@ def plan_whole(
         If it stays below no limit that is given, or `block_px` is impossible.
     """
     if limit is None and block_px is None:
-        block_px = DEFAULT_BLOCK_PX[image.ndim]
+        block_px = default_block_px(image.ndim, seen.by_planes)
     plans = []
     for block in block_sizes(seen, block_px):
         usual, most = (_bytes(image, seen, n_classes, costs, block, cut) for cut in (USUAL_CUT_BYTES, MOST_CUT_BYTES))
@@ -68,7 +69,8 @@ def plan_whole(
 def _bytes(
     image: ImageVolume, seen: Work, n_classes: int, costs: Costs, block_px: Sequence[int], cut_bytes: int
 ) -> int:
-    network = math.prod(network_window(seen, block_px)) * (costs.network_bytes * NETWORK_MARGIN + seen.read_bytes)
+    network = math.prod(network_tile(seen, block_px)) * costs.network_bytes * NETWORK_MARGIN
+    network += math.prod(network_window(seen, block_px)) * seen.read_bytes
     cut = 0 if seen.cut_halo_px is None else cut_bytes
     probability = 4 * n_classes
     whole = seen.n_pixels * (probability + max(FOREGROUND_BYTES, cut) + WRITE_BYTES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cellscribble.core.volume import ImageVolume
+from cellscribble.engine.into_image import SOURCE
 from cellscribble.engine.outputs import Job
 from cellscribble.infer.predict import Prediction
+from cellscribble.infer.uncertainty import uncertainty
 from cellscribble.io.atomic import remove, save_json
 from cellscribble.io.ome_zarr import write_ome_zarr
 from cellscribble.io.pictures import overlay_labels, save_png, to_rgb
@@ -22,13 +25,14 @@ MAX_OVERLAY_PX = 4096
 
 
 def write_results(
-    job: Job, image: ImageVolume, prediction: Prediction, record: dict[str, Any], *, overwrite: bool
+    job: Job, image: ImageVolume, prediction: Prediction, record: dict[str, Any], version: str, *, overwrite: bool
 ) -> None:
     """Write what `job` names; labels last, and nothing is left if one of the files fails.
 
     Parameters
     ----------
     record : how the result was made; a JSON file, and in a Zarr the attribute "cellscribble" too
+    version : of OME-Zarr, where one is written
 
     Raises
     ------
@@ -38,23 +42,34 @@ def write_results(
     written: list[Path] = []
     try:
         if job.probability is not None:
-            _write_probability(job.probability, prediction, image, to_zarr=job.to_zarr, overwrite=overwrite)
+            named = (prediction.probability, prediction.classes)
+            _write_image(job.probability, *named, image, job, version, overwrite=overwrite)
             written.append(job.probability)
+        if job.uncertainty is not None:
+            unsure = uncertainty(prediction.probability)[None]
+            _write_image(job.uncertainty, unsure, ("uncertainty",), image, job, version, overwrite=overwrite)
+            written.append(job.uncertainty)
         if job.overlay is not None:
             save_png(job.overlay, overlay(image, prediction.labels), overwrite)
             written.append(job.overlay)
         save_json(job.provenance, record, overwrite)
         written.append(job.provenance)
         if job.to_zarr:
+            if job.into is not None:
+                job.into.unlist()
             write_ome_zarr(
                 job.labels,
                 prediction.labels,
                 image.axes[1:],
                 image.pixel_size_um,
+                levels=image.levels,
+                version=version,
+                source=SOURCE if job.into else "",
                 attributes={"cellscribble": record},
-                placement=image.placement,
                 overwrite=overwrite,
             )
+            if job.into is not None:
+                job.into.enlist()
         else:
             save_labels(job.labels, prediction.labels, image.pixel_size_um, overwrite)
     except BaseException:
@@ -75,20 +90,29 @@ def overlay(image: ImageVolume, labels: Any) -> npt.NDArray[np.uint8]:
     return overlay_labels(to_rgb(image, step=step), thinned)
 
 
-def _write_probability(
-    path: Path, prediction: Prediction, image: ImageVolume, *, to_zarr: bool, overwrite: bool
+def _write_image(
+    path: Path,
+    data: npt.NDArray[Any],
+    names: Sequence[str],
+    image: ImageVolume,
+    job: Job,
+    version: str,
+    *,
+    overwrite: bool,
 ) -> None:
-    size, names = prediction.pixel_size_um, prediction.classes
-    if to_zarr:
+    """Write (C, *spatial) data over an image, in the form of the job."""
+    axes, size = image.axes, image.pixel_size_um
+    if job.to_zarr:
         write_ome_zarr(
             path,
-            prediction.probability,
-            image.axes,
+            data,
+            axes,
             size,
             kind="image",
             channel_names=names,
-            placement=image.placement,
+            levels=image.levels,
+            version=version,
             overwrite=overwrite,
         )
     else:
-        save_image(path, np.asarray(prediction.probability), image.axes, size, names, overwrite)
+        save_image(path, data, axes, size, names, overwrite)

@@ -2,33 +2,47 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import zarr
 
 from cellscribble._version import __version__
 from cellscribble.bundle import Model
+from cellscribble.core.errors import OutputError
 from cellscribble.core.volume import ImageVolume
-from cellscribble.engine.costs import Work, work_of
+from cellscribble.engine.costs import Work
+from cellscribble.engine.empty import Network
+from cellscribble.engine.into_image import SOURCE
 from cellscribble.engine.job import is_same, plain, read_job
-from cellscribble.engine.large import LargeRun, Outcome, Task, facts_of
+from cellscribble.engine.large import Crew, LargeRun, Outcome
 from cellscribble.engine.options import PredictOptions
 from cellscribble.engine.outputs import Job
 from cellscribble.engine.plan import Plan
 from cellscribble.engine.planner import Planner
 from cellscribble.engine.progress import BlockProgress, Say
-from cellscribble.engine.unfinished import check_targets, open_unfinished
+from cellscribble.engine.remote import Recipe, work_on
+from cellscribble.engine.stages import Steps
+from cellscribble.engine.steps import at_most
+from cellscribble.engine.task import Task, facts_of, task_of
+from cellscribble.engine.tiff_result import save_as_tiffs
+from cellscribble.engine.unfinished import Unfinished, check_targets, open_unfinished
+from cellscribble.engine.workers import DaskExecutor
 from cellscribble.engine.write import overlay
-from cellscribble.infer.predict import CLASSES, segmenter_of
-from cellscribble.infer.runner import Runner
-from cellscribble.io.atomic import is_zarr, save_json
+from cellscribble.infer.predict import segmenter_of
+from cellscribble.infer.runner import CPU, usable_cores
+from cellscribble.io.atomic import save_json, writing
+from cellscribble.io.ome_zarr_read import metadata_sha256
 from cellscribble.io.pictures import save_png
-from cellscribble.segment.parameters import InstanceParameters
+from cellscribble.io.remote import is_url
 
 
 def segment_to_zarr(
@@ -36,23 +50,27 @@ def segment_to_zarr(
     image: ImageVolume,
     fit_notes: Sequence[str],
     model: Model,
-    runner: Runner,
+    planner: Planner | None,
     options: PredictOptions,
     record: dict[str, Any],
     say: Say,
-    planner: Planner,
-    planned: Callable[[Plan, Work], None],
+    planned: Callable[[Plan, Work], None] = lambda plan, work: None,
+    cluster: DaskExecutor | None = None,
 ) -> dict[str, Any] | None:
     """Segment an image that fits the model as it is, and write what `job` names.
 
-    A run that was interrupted is gone on with, if model, settings and image are the same.
+    A run that was interrupted is gone on with, if model, settings and image are the same. With
+    `options.shard` only that part is done, and nothing is put to its place.
 
     Parameters
     ----------
     fit_notes : what `check_fit` had to say of it
+    model : as the image sees it (`Fit.metadata`)
+    planner : of the network; None to finish a run of which all blocks have been seen, by shards
     record : how the result is made; what is found is added to it
     say : told about the progress
     planned : told how it will be done, before anything is written
+    cluster : the workers, if not threads of this process
 
     Returns
     -------
@@ -63,55 +81,76 @@ def segment_to_zarr(
     OutputError
         If the result exists, cannot be written, or another run is at it.
     InputError
-        If the limit of memory cannot be kept.
+        If the limit of memory cannot be kept. Without a planner, if a block was not seen yet: the message
+        names the shards.
     CellScribbleError
         As `predict`.
     """
     start = time.perf_counter()
     name, parameters = segmenter_of(model, as_classes=options.as_classes, threshold=options.threshold)
-    task = Task(
-        image,
-        None if name == CLASSES else InstanceParameters.from_dict(parameters),
-        probability=options.probability,
-        skip_empty=options.skip_empty,
-        skip_damaged=options.on_error == "skip",
-        version=options.ome_zarr,
-    )
+    task = task_of(image, model, options, written_version(job, options), SOURCE if job.into else "")
     segmenter = {"name": name, "parameters": parameters}
-    key = _key(job, image, model, runner.provider, segmenter, options)
+    provider = _provider_before(job) if planner is None else planner.runner.provider
+    key = _key(job, image, model, provider, segmenter, options)
 
     check_targets(job.unfinished, key, job.targets, options.overwrite)
-    work = work_of(image, model.metadata, task.settings, probability=options.probability)
-    plan = planner.plan(image, work, _block_of(job, key) or options.block_px, exact=options.dry_run)
-    planned(plan, work)
-    if options.dry_run:
-        return None
+    plan: Plan | None = None
+    if planner is not None:
+        work = planner.work(task, model.metadata)
+        plan = planner.plan(image, work, _block_of(job, key) or options.block_px, exact=options.dry_run)
+        planned(plan, work)
+        if options.dry_run:
+            return None
 
     def facts() -> dict[str, Any]:
+        if plan is None:
+            raise OutputError(f"{job.unfinished} is gone: nothing is left to stitch")
         # Kept from the first start on, so that a resumed run gives the same file.
         return {**facts_of(task, model.metadata, plan.block_px), "record": record}
 
-    with open_unfinished(job.unfinished, key, facts) as unfinished:
+    # A shard may not empty what others have done, nor may who comes to finish it.
+    may_empty = planner is not None and options.shard is None
+    shard = options.shard or (1, 1)
+    with writing(job.unfinished), open_unfinished(job.unfinished, key, facts, shard, may_empty) as unfinished:
         # While we waited for the folder another run may have finished.
         check_targets(job.unfinished, key, job.targets, options.overwrite)
         notes = [*fit_notes, *((unfinished.note,) if unfinished.note else ())]
         if not unfinished.publishing:
-            if unfinished.facts["block_px"] != list(plan.block_px):  # another process was faster to begin
-                plan = planner.plan(image, work, unfinished.facts["block_px"])
-            progress = BlockProgress(say, image.n_pixels)
-            outcome = LargeRun(task, unfinished, planner.network(plan), progress, plan.n_networks).segment()
-            notes += _notes(outcome, runner)
-            found = {"segmenter": segmenter, "provider": runner.provider}
+            with _large_run(task, unfinished, job, model, planner, plan, options, cluster, say) as run:
+                if planner is None:
+                    run.check_all_seen()
+                if options.shard is not None:
+                    run.segment_part(options.shard)
+                    return {"n_objects": None, "notes": notes}
+                outcome = run.segment()
+            notes += _notes(outcome, "" if planner is None else planner.runner.note)
+            found = {"segmenter": segmenter, "provider": provider}
             whole = unfinished.facts["record"] | found | _plain(outcome, unfinished.facts["block_px"])
-            labels = zarr.open_group(str(unfinished.path("labels.zarr")), mode="r+")
+            labels: Any = zarr.open_group(str(unfinished.path("labels.zarr")), mode="r+")
+            if not job.to_zarr:
+                if "object_classes" in labels:
+                    whole["object_classes"] = labels["object_classes"][...].tolist()
+                save_as_tiffs(job, unfinished, image)
             labels.attrs.update({"cellscribble": whole})
             if job.overlay is not None:
                 save_png(unfinished.path("overlay.png"), overlay(image, labels["0"]), overwrite=True)
             timed = {"notes": notes, "seconds": round(time.perf_counter() - start, 3)}
             save_json(unfinished.path("record.json"), whole | timed, overwrite=True)
-        unfinished.publish(job.targets, options.overwrite)
+        if options.shard is not None:  # somebody else is moving the result out, or was
+            return {"n_objects": None, "notes": notes}
+        if job.into is None:
+            unfinished.publish(job.targets, options.overwrite)
+        else:
+            job.into.unlist()
+            unfinished.publish(job.targets, options.overwrite, job.into.enlist)
     written: dict[str, Any] = json.loads(job.provenance.read_text(encoding="utf-8"))
     return written
+
+
+def _provider_before(job: Job) -> str:
+    """What ran the network of the run that is to be finished."""
+    found = read_job(job.unfinished) or {}
+    return str((found.get("key") or {}).get("provider"))
 
 
 def _key(
@@ -129,10 +168,17 @@ def _key(
         "level": options.level,
         "block": options.block_px and list(options.block_px),
         "probability": options.probability,
+        "uncertainty": options.uncertainty,
         "skip_empty": options.skip_empty,
         "on_error": options.on_error,
-        "ome_zarr": options.ome_zarr,
+        "ome_zarr": written_version(job, options),
+        "labels": job.labels.name,
     }
+
+
+def written_version(job: Job, options: PredictOptions) -> str:
+    """The version of OME-Zarr that a job writes: what is put into an image is of the image's own."""
+    return options.ome_zarr if job.into is None else job.into.version
 
 
 def _plain(outcome: Outcome, block_px: list[int]) -> dict[str, Any]:
@@ -144,20 +190,48 @@ def _plain(outcome: Outcome, block_px: list[int]) -> dict[str, Any]:
     }
 
 
-def fingerprint(path: Path) -> dict[str, Any]:
+def fingerprint(path: Path | str) -> dict[str, Any]:
     """What tells that a file or store is no longer the one it was, without reading all of it.
 
     Of a store only the metadata are looked at: chunks that change under a run are not noticed.
     """
-    if not is_zarr(path):
+    if isinstance(path, Path) and path.is_file():
         status = path.stat()
         return {"bytes": status.st_size, "modified_ns": status.st_mtime_ns}
-    names = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
-    found = sorted(p for name in names for p in (*path.glob(name), *path.glob(f"*/{name}")))
-    digest = hashlib.sha256()
-    for one in found:
-        digest.update(one.read_bytes())
-    return {"metadata_sha256": digest.hexdigest()}
+    return {"metadata_sha256": metadata_sha256(path)}
+
+
+@contextmanager
+def _large_run(
+    task: Task,
+    unfinished: Unfinished,
+    job: Job,
+    model: Model,
+    planner: Planner | None,
+    plan: Plan | None,
+    options: PredictOptions,
+    cluster: DaskExecutor | None,
+    say: Say,
+) -> Iterator[LargeRun]:
+    """The run, with those who work on it."""
+    facts, meta = unfinished.facts, model.metadata
+    progress = BlockProgress(say, task.image.n_pixels // (options.shard or (1, 1))[1])
+    if planner is None or plan is None:
+        network: Network = _not_here
+        n_networks = usable_cores()
+    else:
+        if facts["block_px"] != list(plan.block_px):  # another process was faster to begin
+            plan = planner.plan(task.image, planner.work(task, meta), facts["block_px"])
+        if cluster is not None:
+            recipe = _recipe(unfinished, job, model, planner.runner.provider, plan, options)
+            steps = Steps(task, facts, unfinished.folder, meta, _not_here)
+            crew = Crew(cluster, cluster.places, lambda stage: partial(work_on, recipe, stage))
+            yield LargeRun(steps, unfinished, progress, crew)
+            return
+        network, n_networks = planner.network(plan).seen_as(meta), plan.n_networks
+    steps = Steps(task, facts, unfinished.folder, meta, at_most(n_networks, network))
+    with ThreadPoolExecutor(n_networks + 1, "block") as executor:
+        yield LargeRun(steps, unfinished, progress, Crew(executor, n_networks + 1, steps.of))
 
 
 def _block_of(job: Job, key: dict[str, Any]) -> list[int] | None:
@@ -166,8 +240,37 @@ def _block_of(job: Job, key: dict[str, Any]) -> list[int] | None:
     return begun["facts"]["block_px"] if begun is not None and is_same(begun, plain(key)) else None
 
 
-def _notes(outcome: Outcome, runner: Runner) -> list[str]:
-    notes = [runner.note] if runner.note else []
+def _not_here(block: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    raise AssertionError("the network is asked in other processes only")
+
+
+def _recipe(
+    unfinished: Unfinished, job: Job, model: Model, provider: str, plan: Plan, options: PredictOptions
+) -> Recipe:
+    facts = unfinished.facts
+    # Workers of a scheduler that need not save memory use all their cores, whatever these are.
+    as_planned = provider != CPU or options.scheduler is None or options.max_memory is not None
+    return Recipe(
+        folder=str(unfinished.folder.absolute()),
+        image=job.image if is_url(job.image) else str(Path(job.image).absolute()),
+        state=json.dumps(fingerprint(job.image)),
+        model=str(model.path.absolute()),
+        sha256=model.sha256,
+        version=__version__,
+        device="cpu" if provider == CPU else "cuda",
+        n_networks=plan.n_networks if as_planned else None,
+        n_threads=plan.threads,
+        options=options,
+        block_px=tuple(facts["block_px"]),
+        low=tuple(facts["low"]),
+        high=tuple(facts["high"]),
+        store_version=written_version(job, options),
+        source=SOURCE if job.into else "",
+    )
+
+
+def _notes(outcome: Outcome, of_device: str) -> list[str]:
+    notes = [of_device] if of_device else []
     if outcome.n_wide:
         notes.append(
             f"{outcome.n_wide} objects are wider than the model's cells: where two such touch they may be one"

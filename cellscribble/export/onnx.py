@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,8 +38,14 @@ class Comparison:
     largest_difference: float
 
 
-def export(run: Path, path: Path, *, overwrite: bool = False) -> tuple[Model, list[Comparison]]:
+def export(
+    run: Path, path: Path, *, about: Mapping[str, Any] | None = None, overwrite: bool = False
+) -> tuple[Model, list[Comparison]]:
     """Write `path` from the best state of a run folder.
+
+    Parameters
+    ----------
+    about : what the model says of itself instead of what the run says: its "name", "license", "citation"
 
     Raises
     ------
@@ -48,7 +55,7 @@ def export(run: Path, path: Path, *, overwrite: bool = False) -> tuple[Model, li
     OutputError
         If `path` exists and `overwrite` is not given, or cannot be written.
     """
-    metadata = load_facts(run)
+    metadata = replace(load_facts(run), **(about or {}))
     module = load_module(run, metadata)
     data = _to_onnx(module, metadata)
     with atomic_path(path, overwrite=overwrite) as temporary:

@@ -17,10 +17,14 @@ from cellscribble.core.blocks import padded_shape, plan_blocks, read_padded
 from cellscribble.core.errors import CellScribbleError, FileFormatError, InputError, OutputError
 from cellscribble.core.intensity import fit_intensity
 from cellscribble.core.volume import ImageVolume
+from cellscribble.infer.planes import sees_planes
 from cellscribble.infer.runner import Runner
 
 DEFAULT_BLOCK_PX = {2: (1024, 1024), 3: (64, 192, 192)}
 """By number of spatial axes. Larger blocks spend less on halos and need more memory."""
+
+PLANES_BLOCK_PX = (32, 384, 384)
+"""Of a stack whose planes are seen one by one: the network's halo lies in the plane alone."""
 
 MAX_BYTES_IN_MEMORY = 1 << 31
 """Probability beyond this lies in a temporary file that vanishes with the array."""
@@ -62,6 +66,8 @@ def predict_probability(
     """
     meta = model.metadata
     shape = image.spatial_shape
+    if block_px is None:
+        block_px = default_block_px(len(shape), sees_planes(meta))
     block = block_size(shape, block_px, meta.stride_multiple)
     with reading(image):
         intensity = fit_intensity(image, meta.intensity)
@@ -116,15 +122,20 @@ def allocate(shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
         return np.memmap(file, np.float32, "w+", shape=shape)
 
 
-def block_size(shape: tuple[int, ...], block_px: Sequence[int] | None, multiple: Sequence[int]) -> tuple[int, ...]:
-    """The size of a block: what was asked for or the default, at most the image.
+def default_block_px(ndim: int, by_planes: bool) -> tuple[int, ...]:
+    """The size of a block where memory does not matter; `by_planes` if the network sees one plane at a time."""
+    return PLANES_BLOCK_PX if by_planes else DEFAULT_BLOCK_PX[ndim]
+
+
+def block_size(shape: tuple[int, ...], block_px: Sequence[int], multiple: Sequence[int]) -> tuple[int, ...]:
+    """The size of a block: what was asked for, at most the image on the network's stride.
 
     Raises
     ------
     InputError
         If it is impossible.
     """
-    block = DEFAULT_BLOCK_PX[len(shape)] if block_px is None else tuple(block_px)
+    block = tuple(block_px)
     if len(block) == 1:
         block = block * len(shape)
     if len(block) != len(shape) or min(block) < 1:

@@ -14,6 +14,7 @@ from cellscribble.bundle import ModelMetadata
 from cellscribble.core.errors import InputError, ModelError
 from cellscribble.core.labels import label_dtype
 from cellscribble.core.volume import ImageVolume
+from cellscribble.infer.planes import over_planes
 
 TOLERANCE = 0.2
 """Share by which pixel sizes may differ: networks see cells 20 % larger or smaller as the same."""
@@ -26,10 +27,12 @@ MAX_RESAMPLED_BYTES = 1 << 34
 class Fit:
     """How an image is put to a model.
 
+    metadata : the model's; of a 2D model that goes over the planes of a stack as that of a 3D one
     shape : spatial shape in which the network sees it; None for the image's own
     notes : what a user should know, one sentence each
     """
 
+    metadata: ModelMetadata
     shape: tuple[int, ...] | None = None
     notes: tuple[str, ...] = ()
 
@@ -40,10 +43,12 @@ def check_fit(
     *,
     rescale: bool = False,
     ignore_pixel_size: bool = False,
+    planes: bool = False,
     levels_um: Sequence[tuple[float, ...] | None] = (),
 ) -> Fit:
     """Find how `image` is put to the model.
 
+    planes : a 2D model sees each plane of a stack
     levels_um : pixel sizes of the image's pyramid, for what is said if none fits
 
     Raises
@@ -56,10 +61,14 @@ def check_fit(
     """
     if rescale and ignore_pixel_size:
         raise InputError("--rescale and --ignore-pixel-size exclude each other; give one")
+    notes: tuple[str, ...] = ()
+    if planes and image.ndim == 3 and meta.ndim == 2:
+        meta, said = over_planes(meta, image)
+        notes = (said,)
     _check_dimensions(image, meta)
-    notes = _check_channels(image, meta)
+    notes += _check_channels(image, meta)
     if ignore_pixel_size:
-        return Fit(None, notes)
+        return Fit(meta, None, notes)
     have, want = image.pixel_size_um, meta.pixel_size_um
     if have is None or want is None:
         who = "the image does not" if have is None else "the model does not"
@@ -68,10 +77,10 @@ def check_fit(
                 f"--rescale needs both pixel sizes, but {who} say its own; set it in the image "
                 "(Fiji: Image > Properties), or leave --rescale out"
             )
-        return Fit(None, (*notes, f"{who} say its pixel size: objects are taken to be as large as in training"))
+        return Fit(meta, None, (*notes, f"{who} say its pixel size: objects are taken to be as large as in training"))
     ratios = [h / w for h, w in zip(have, want, strict=True)]
     if all(1 / (1 + TOLERANCE) <= ratio <= 1 + TOLERANCE for ratio in ratios):
-        return Fit(None, notes)
+        return Fit(meta, None, notes)
     if not rescale:
         listed = ", ".join(f"{i}: {format_um(size)}" for i, size in enumerate(levels_um))
         raise ModelError(
@@ -86,14 +95,14 @@ def check_fit(
             f"image {image.name!r} is too large to resample in memory ({n_bytes / 1e9:.0f} GB); "
             "save it at the model's pixel size, or take the --level of its pyramid that is nearest"
         )
-    return Fit(shape, (*notes, f"resampled from {format_um(have)} to the model's {format_um(want)}"))
+    return Fit(meta, shape, (*notes, f"resampled from {format_um(have)} to the model's {format_um(want)}"))
 
 
 def _check_dimensions(image: ImageVolume, meta: ModelMetadata) -> None:
     if image.axes == meta.axes:
         return
     if meta.ndim == 2:
-        remedy = "split the stack into planes (Fiji: Image > Stacks > Stack to Images), or train on stacks"
+        remedy = "--planes puts it to each plane and joins the objects in 3D; or train on stacks"
     else:
         remedy = "give a z-stack (if it is one, --axes names its axes), or train on single planes"
     raise ModelError(
@@ -132,7 +141,7 @@ def resample_image(image: ImageVolume, shape: Sequence[int]) -> ImageVolume:
     pixel_size = image.pixel_size_um and tuple(
         um * old / new for um, old, new in zip(image.pixel_size_um, image.spatial_shape, shape, strict=True)
     )
-    return replace(image, data=data, pixel_size_um=pixel_size, placement=None)
+    return replace(image, data=data, pixel_size_um=pixel_size, levels=())
 
 
 def _resize(plane: npt.NDArray[np.float32], shape: Sequence[int], *, smooth: bool) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -72,6 +72,7 @@ def predict(
     device: str = "auto",
     rescale: bool = False,
     ignore_pixel_size: bool = False,
+    planes: bool = False,
     runner: Runner | None = None,
     progress: Progress | None = None,
 ) -> Prediction:
@@ -85,6 +86,7 @@ def predict(
     device : {"auto", "cpu", "cuda"}; not used when `runner` is given
     rescale : resample the image to the model's pixel size, and the answer back
     ignore_pixel_size : go on although pixel sizes differ
+    planes : put a 2D model to each plane of a stack, and join the objects in 3D
     runner : a loaded `model`, to segment many images with one session
     progress : called with (blocks done, blocks in all)
 
@@ -95,11 +97,11 @@ def predict(
     InputError
         If options contradict each other, or the image holds NaN or is constant.
     """
-    meta = model.metadata
-    fit = check_fit(image, meta, rescale=rescale, ignore_pixel_size=ignore_pixel_size)
+    fit = check_fit(image, model.metadata, rescale=rescale, ignore_pixel_size=ignore_pixel_size, planes=planes)
+    runner = (runner or Runner(model, device)).seen_as(fit.metadata)
+    model, meta = replace(model, metadata=fit.metadata), fit.metadata
     name, parameters = segmenter_of(model, as_classes=as_classes, threshold=threshold)
     segment = get_segmenter(name)
-    runner = runner or Runner(model, device)
     seen = image if fit.shape is None else resample_image(image, fit.shape)
     probability = predict_probability(seen, model, runner, block_px, progress)
     labels: npt.NDArray[np.integer] = segment(probability, parameters)
@@ -114,7 +116,7 @@ def predict(
         segmenter=name,
         segmenter_parameters=parameters,
         classes=meta.classes,
-        object_classes=object_classes(labels, probability) if several else None,
+        object_classes=object_classes(labels, probability, parameters) if several else None,
         pixel_size_um=image.pixel_size_um,
         provider=runner.provider,
         notes=(*fit.notes, *((runner.note,) if runner.note else ())),

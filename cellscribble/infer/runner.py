@@ -8,6 +8,7 @@ session really uses is read back.
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import os
 import sys
@@ -18,8 +19,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cellscribble.bundle import Model
+from cellscribble.bundle import Model, ModelMetadata
 from cellscribble.core.errors import InputError, MissingExtraError, ModelError
+from cellscribble.infer.planes import sees_planes
 
 DEVICES = ("auto", "cpu", "cuda")
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
@@ -71,14 +73,35 @@ class Runner:
             self.note = f"a CUDA device is there but ONNX Runtime cannot use it, so the CPU runs: {CUDA_REMEDY}"
         self._check_contract(model)
 
+    def seen_as(self, metadata: ModelMetadata) -> Runner:
+        """The same session for an image that sees the model so (`fit.Fit.metadata`)."""
+        other = copy.copy(self)
+        other.metadata = metadata
+        return other
+
+    @property
+    def by_planes(self) -> bool:
+        """Whether this is a 2D network that is asked about one plane of a block after the other."""
+        return self._rank == self.metadata.ndim + 1
+
     def __call__(self, block: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Probability (K, *spatial) float32 of a normalised block (C, *spatial) float32.
+
+        A 2D network that is seen as one of stacks is asked plane by plane.
 
         Raises
         ------
         ModelError
             If the network fails on this block; most often memory does not suffice.
         """
+        if self.by_planes:
+            out = np.empty((len(self.metadata.classes), *block.shape[1:]), np.float32)
+            for z in range(block.shape[1]):
+                out[:, z] = self._ask(block[:, z])
+            return out
+        return self._ask(block)
+
+    def _ask(self, block: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         batch = np.ascontiguousarray(block[np.newaxis], dtype=np.float32)
         try:
             (probability,) = self._session.run(["probability"], {"image": batch})
@@ -117,8 +140,10 @@ class Runner:
     def _check_contract(self, model: Model) -> None:
         inputs = {i.name: i.shape for i in self._session.get_inputs()}
         outputs = {o.name: o.shape for o in self._session.get_outputs()}
+        self._rank = len(inputs.get("image", ()))
         rank = model.metadata.ndim + 2
-        if len(inputs.get("image", ())) != rank or len(outputs.get("probability", ())) != rank:
+        allowed = (rank, rank - 1) if sees_planes(model.metadata) else (rank,)
+        if self._rank not in allowed or len(outputs.get("probability", ())) != self._rank:
             raise ModelError(
                 f"{model.path} has inputs {inputs} and outputs {outputs}; expected 'image' and 'probability' "
                 f"of {rank} axes (N, {', '.join(model.metadata.axes)}): export the model again"

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cellscribble.core.errors import OutputError
+from cellscribble.core.errors import CellScribbleError, OutputError
 
 TEMPORARY_MARK = ".partial-"
 """Stands in the name of everything unfinished; such names begin with a dot."""
@@ -47,7 +47,7 @@ def atomic_path(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
     temporary = path.parent / f"{TEMPORARY_MARK}{secrets.token_hex(4)}-{path.name}"
     try:
         yield temporary
-        _replace(temporary, path)
+        _replace(temporary, path, overwrite)
     except OutputError:
         raise
     except OSError as error:
@@ -101,7 +101,11 @@ def remove(path: Path) -> None:
             return
 
 
-def _replace(temporary: Path, path: Path) -> None:
+def _replace(temporary: Path, path: Path, overwrite: bool) -> None:
+    if temporary.is_dir() and not overwrite:
+        # Of several processes that make one store the first wins: the system puts no folder over one that holds files.
+        os.rename(temporary, path)
+        return
     if not path.is_dir() or path.is_symlink():
         os.replace(temporary, path)
         return
@@ -122,14 +126,29 @@ def exchange(new: Path, path: Path, aside: Path) -> None:
         raise
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the system says while something below `path` is written into an OutputError."""
+    try:
+        yield
+    except CellScribbleError:
+        raise
+    except OSError as error:
+        raise explain_write_error(error, path) from error
+
+
 def explain_write_error(error: OSError, path: Path) -> OutputError:
     """The error to raise instead when the system refuses to write `path`: it says what to do."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         remedy = "the disk is full; free some space or choose an output folder on another disk"
+    elif error.errno == errno.EFBIG:
+        remedy = "a file may not grow that large there (ulimit -f); choose an output folder on another disk"
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         remedy = f"the folder {path.parent} is not writable; choose another output folder"
     elif error.errno == errno.ENAMETOOLONG:
         remedy = "the name is too long for this disk; choose a shorter one"
+    elif error.errno == errno.ENOTEMPTY:
+        remedy = "it exists meanwhile; give --overwrite, or another output"
     elif error.errno in (errno.ENOTDIR, errno.EEXIST):
         remedy = f"{path.parent} is not a folder; choose another output folder"
     else:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from cellscribble.core.errors import FileFormatError, InputError
 from cellscribble.io.paint import Colour, class_of_colour, shown_colour
 from cellscribble.io.roi_classes import class_by_name, classes_of_rois, roi_colour
-from cellscribble.io.rois import bounds_yx, rasterise, read_rois
+from cellscribble.io.rois import bounds_yx, rasterise, read_rois, slices_of
 from cellscribble.io.strokes import Piece, Scribbles, assemble
 
 
@@ -41,7 +40,7 @@ def strokes_from_rois(path: Path, shape: tuple[int, ...], timepoint: int | None)
             continue
         cover = rasterise(roi, shape[-2:])
         outside += not cover.mask.any()
-        depth = (_slices(roi, shape[0], path),) if len(shape) == 3 else ()
+        depth = (slices_of(roi, shape[0], path),) if len(shape) == 3 else ()
         pieces.append((one, (*depth, *cover.window), cover.mask))
         colour = roi_colour(roi)
         paint = class_of_colour(colour)
@@ -56,17 +55,6 @@ def strokes_from_rois(path: Path, shape: tuple[int, ...], timepoint: int | None)
     n_read = len(rois) - len(unread)
     reading = f"{n_read} ImageJ ROI{'s' * (n_read != 1)}, class by {' and '.join(evidence) or 'nothing'}"
     return replace(assemble(pieces, shape, reading, colours), unread=unread)
-
-
-def _slices(roi: Any, n_slices: int, path: Path) -> slice:
-    # A hyperstack stores c, z, t; a plain stack one position. Both count from 1, and 0 is every slice.
-    position = int(roi.z_position or (roi.position if not (roi.c_position or roi.t_position) else 0))
-    if position > n_slices:
-        raise InputError(
-            f"ROI {roi.name!r} in {path} lies on slice {position} but the image has {n_slices}; "
-            "draw it on this same stack"
-        )
-    return slice(position - 1, position) if position > 0 else slice(0, n_slices)
 
 
 def strokes_from_labkit(path: Path, shape: tuple[int, ...]) -> Scribbles:

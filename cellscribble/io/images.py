@@ -13,10 +13,11 @@ from PIL import Image, UnidentifiedImageError
 
 from cellscribble.core.errors import FileFormatError, InputError
 from cellscribble.core.volume import ImageVolume
-from cellscribble.io import ome_zarr_read, tiff_read
+from cellscribble.io import tiff_read
 from cellscribble.io.atomic import is_zarr
 from cellscribble.io.axes import check_axes, plan_axes, to_canonical
 from cellscribble.io.ome_zarr_read import open_ome_zarr
+from cellscribble.io.remote import is_url, url_path
 from cellscribble.io.tiff_read import open_tiff
 
 TIFF_SUFFIXES = (".ome.tiff", ".ome.tif", ".tiff", ".tif", ".btf", ".svs", ".ndpi", ".lsm", ".qptiff", ".scn")
@@ -25,7 +26,7 @@ ZARR_SUFFIXES = (".ome.zarr", ".zarr")
 IMAGE_SUFFIXES = TIFF_SUFFIXES + PICTURE_SUFFIXES + ZARR_SUFFIXES
 """Longest first where one ends with another."""
 
-OUTPUT_ENDINGS = ("_labels", "_probability", "_uncertainty", "_overlay")
+OUTPUT_ENDINGS = ("_labels", "_probability", "_uncertainty", "_overlay", "_cellscribble")
 """What `predict` appends to an image's name; such files are not taken as images of a folder."""
 
 SCRIBBLE_ENDINGS = ("_scribbles", "_scribble", "_strokes")
@@ -40,7 +41,8 @@ def open_image(
 
     Parameters
     ----------
-    path : TIFF (also OME, BigTIFF, ImageJ, slides), PNG, JPEG, BMP, or a folder with OME-Zarr
+    path : TIFF (also OME, BigTIFF, ImageJ, slides), PNG, JPEG, BMP, or a folder with OME-Zarr; or the
+        URL of an OME-Zarr
     axes : axes of the stored array, one of the letters TCZYXS each, where the file says it wrongly
         or not at all
     timepoint : which time point of a time series, from 0
@@ -58,7 +60,11 @@ def open_image(
     InputError
         If the file is missing, its axes are unclear, it has several time points and none is
         chosen, or the level does not exist.
+    RemoteError
+        If a URL gives no answer.
     """
+    if is_url(path):
+        return _open_url(path, axes, timepoint, level)
     path = Path(path)
     if not path.exists():
         raise InputError(f"no image {path}{_similar(path)}")
@@ -82,14 +88,23 @@ def open_image(
     raise FileFormatError(f"{path} has the suffix {path.suffix!r}, which is not read here; {remedy}")
 
 
+def _open_url(url: str, axes: str | None, timepoint: int | None, level: int) -> ImageVolume:
+    suffix = _suffix(url_path(url))
+    if suffix in TIFF_SUFFIXES + PICTURE_SUFFIXES:
+        raise InputError(f"{url}: only OME-Zarr is read from a URL; download the file, or convert it to OME-Zarr")
+    return open_ome_zarr(url, image_name(url), axes=axes, timepoint=timepoint, level=level)
+
+
 def count_pixels(path: str | Path) -> int:
-    """Pixels of one channel of an image file, as its head says; no pixel is read.
+    """Pixels of one channel of an image, as its head says; no pixel is read.
 
     Raises
     ------
-    FileFormatError, InputError
+    FileFormatError, InputError, RemoteError
         As `open_image`.
     """
+    if _is_ome_zarr(path):
+        return open_ome_zarr(path, "", lazy=True).n_pixels
     path = Path(path)
     if _suffix(path) in TIFF_SUFFIXES:
         return tiff_read.count_pixels(path)
@@ -111,15 +126,22 @@ def level_pixel_sizes(
 
     Raises
     ------
-    FileFormatError, InputError
+    FileFormatError, InputError, RemoteError
         As `open_image`.
     """
+    if _is_ome_zarr(path):
+        image = open_ome_zarr(path, "", axes=axes, timepoint=timepoint, lazy=True)
+        if image.pixel_size_um is None or not image.levels:
+            return [image.pixel_size_um]
+        return [level.scale for level in image.levels]
     path = Path(path)
-    if is_zarr(path):
-        return ome_zarr_read.level_pixel_sizes(path, axes, timepoint)
     if path.is_file() and path.stat().st_size and _suffix(path) in TIFF_SUFFIXES:
         return tiff_read.level_pixel_sizes(path, axes, timepoint)
     return [None]
+
+
+def _is_ome_zarr(path: str | Path) -> bool:
+    return is_url(path) or is_zarr(Path(path))
 
 
 def list_images(path: str | Path) -> list[Path]:
@@ -149,8 +171,8 @@ def list_images(path: str | Path) -> list[Path]:
 
 
 def image_name(path: str | Path) -> str:
-    """The file's name without folder and image suffix: "a/cells.2.ome.tif" -> "cells.2"."""
-    path = Path(path)
+    """The file's name without folder and image suffix: "a/cells.2.ome.tif" -> "cells.2"; of a URL too."""
+    path = url_path(path) if is_url(path) else Path(path)
     suffix = _suffix(path)
     return path.name[: len(path.name) - len(suffix)] if suffix else path.stem
 

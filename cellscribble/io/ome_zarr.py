@@ -19,18 +19,14 @@ from zarr.codecs import BloscCodec
 from cellscribble.core.blocks import Slices
 from cellscribble.core.errors import InputError
 from cellscribble.core.labels import label_dtype
-from cellscribble.core.volume import Placement
+from cellscribble.core.volume import PyramidLevel, rounded_step
 from cellscribble.io.atomic import atomic_path
-from cellscribble.io.ome_zarr_read import RGB_COLOURS
-
-RGB_NAMES = ("red", "green", "blue")
-"""Channels of these names are written as those of a colour picture."""
+from cellscribble.io.ome_zarr_metadata import ome_metadata, plan_levels
 
 VERSIONS = ("0.4", "0.5")
 CHUNK_PX = {2: (512, 512), 3: (64, 64, 64)}
-SMALLEST_LEVEL_PX = 512
-"""Levels are added until Y and X are at most this."""
-
+SHARD_CHUNKS = {2: (4, 4), 3: (1, 4, 4)}
+"""In one file of version 0.5, but for level 0 of a store that says what its writers own."""
 _BLOCK_CHUNKS = {2: (4, 4), 3: (1, 8, 8)}
 _AXES = {"labels": ("YX", "ZYX"), "image": ("CYX", "CZYX")}
 
@@ -45,9 +41,10 @@ def write_ome_zarr(
     name: str = "",
     channel_names: Sequence[str] = (),
     n_levels: int | None = None,
+    levels: Sequence[PyramidLevel] = (),
     version: str = "0.4",
     attributes: Mapping[str, Any] | None = None,
-    placement: Placement | None = None,
+    source: str = "",
     overwrite: bool = False,
 ) -> None:
     """Write `data` with its pyramid, block by block; the store appears when it is complete.
@@ -62,9 +59,10 @@ def write_ome_zarr(
     name : shown by viewers
     channel_names : one a channel, images only; `RGB_NAMES` for a colour picture
     n_levels : pyramid levels with the full one; by default as many as make Y and X at most 512
-    version : OME-Zarr version, "0.4" or "0.5"
+    levels : those of the image that the result belongs to, which are taken instead; of one alone its place
+    version : OME-Zarr version, "0.4" or "0.5"; in 0.5 many chunks share a file (a shard)
     attributes : further attributes of the group, for example {"cellscribble": provenance}
-    placement : where level 0 lies, by default at 0 with `pixel_size_um`
+    source : of labels, the path from here to the image they belong to
 
     Raises
     ------
@@ -86,9 +84,10 @@ def write_ome_zarr(
             name=name or Path(path).name.split(".")[0],
             channel_names=channel_names,
             n_levels=n_levels,
+            levels=levels,
             version=version,
             attributes=attributes,
-            placement=placement,
+            source=source,
         )
         full = group["0"]
         for block in write_blocks(shape, axes):
@@ -107,17 +106,22 @@ def create_ome_zarr(
     name: str = "",
     channel_names: Sequence[str] = (),
     n_levels: int | None = None,
+    levels: Sequence[PyramidLevel] = (),
     version: str = "0.4",
     attributes: Mapping[str, Any] | None = None,
     chunk_px: Sequence[int] | None = None,
-    placement: Placement | None = None,
+    shard_px: Sequence[int] | None = None,
+    source: str = "",
 ) -> Any:
     """Create an OME-Zarr store with empty levels and return its zarr group; level 0 is ``group["0"]``.
 
     For results that grow block by block: fill level 0 in the blocks of `write_blocks` (whole
-    chunks, so that several processes may write at once), then call `build_pyramid`. Parameters as
-    `write_ome_zarr`; `chunk_px` is the size of a chunk, one for each spatial axis, by default
-    `CHUNK_PX`. Give it a path from `atomic_path`, or one of your own that is renamed at the end.
+    chunks, so that several processes may write at once), then call `build_pyramid`. Give it a path
+    from `atomic_path`, or one of your own that is renamed at the end. Parameters as
+    `write_ome_zarr`, and
+
+    chunk_px : size of a chunk, one for each spatial axis, by default `CHUNK_PX`
+    shard_px : of level 0 in version 0.5, what one writer owns: a multiple of `chunk_px`
 
     Raises
     ------
@@ -127,33 +131,28 @@ def create_ome_zarr(
     dtype = np.dtype(dtype)
     _check(kind, version, axes, tuple(shape), dtype, pixel_size_um, channel_names)
     ndim = len(axes.replace("C", ""))
-    steps = _level_steps(tuple(shape)[-ndim:], pixel_size_um, n_levels)
+    lead, spatial = tuple(shape)[:-ndim], tuple(shape)[-ndim:]
+    first = PyramidLevel(spatial, tuple(pixel_size_um or (1.0,) * ndim), (0.0,) * ndim)
+    planned = levels if len(levels) > 1 else plan_levels(levels[0] if levels else first, n_levels, kind)
     zarr_format: Literal[2, 3] = 2 if version == "0.4" else 3
     group = zarr.create_group(str(path), zarr_format=zarr_format)
     extra: dict[str, Any] = {"dimension_names": list(axes.lower())} if zarr_format == 3 else {}
-    for level, step in enumerate(steps):
-        level_shape = _shrunk(tuple(shape), step)
+    for number, level in enumerate(planned):
+        chunks = tuple(min(c, n) for c, n in zip(chunk_px or CHUNK_PX[ndim], level.shape, strict=True))
+        if zarr_format == 3:
+            extra["shards"] = _shards(level.shape, chunks, None if number else shard_px, len(lead))
         group.create_array(
-            str(level),
-            shape=level_shape,
-            chunks=_chunks(level_shape, chunk_px or CHUNK_PX[ndim]),
+            str(number),
+            shape=(*lead, *level.shape),
+            chunks=(1,) * len(lead) + chunks,
             dtype=dtype,
             fill_value=0,
             compressors=_compressor(zarr_format),
             chunk_key_encoding={"name": "v2" if zarr_format == 2 else "default", "separator": "/"},
             **extra,
         )
-    sizes = tuple(pixel_size_um or (1.0,) * ndim)
-    metadata = _metadata(
-        kind,
-        version,
-        axes,
-        placement or Placement(sizes, (0.0,) * ndim),
-        pixel_size_um is not None,
-        steps,
-        name,
-        dtype,
-        channel_names,
+    metadata = ome_metadata(
+        kind, version, axes, pixel_size_um is not None, planned, name, dtype, channel_names, source
     )
     own = metadata if version == "0.4" else {"ome": {"version": version, **metadata}}
     group.attrs.update({**own, **dict(attributes or {})})
@@ -172,16 +171,38 @@ def build_pyramid(group: Any) -> None:
 def shrink_into(group: Any, level: int, block: Slices) -> bool:
     """Fill a block of a level above 0 from the level before; whether anything but 0 was there.
 
-    Labels take every second pixel (labels must not be averaged), images the mean.
+    Labels take single pixels (labels must not be averaged), images the mean where sizes divide.
     """
     fine, coarse = group[str(level - 1)], group[str(level)]
-    step = tuple(-(-a // b) for a, b in zip(fine.shape, coarse.shape, strict=True))
-    values = fine[tuple(slice(b.start * s, b.stop * s) for b, s in zip(block, step, strict=True))]
+    nearest = "image-label" in _ome(group)
+    values = np.zeros([s.stop - s.start for s in block], coarse.dtype)
+    # Chunk by chunk: a step may be 4 or more, and what is read grows with its square.
+    for part in itertools.product(*(_cut(s, n) for s, n in zip(block, coarse.chunks, strict=True))):
+        to = tuple(slice(p.start - b.start, p.stop - b.start) for p, b in zip(part, block, strict=True))
+        values[to] = _shrunk(fine, coarse.shape, part, nearest)
     if not values.any():
         return False
-    labels = "image-label" in _ome(group)
-    coarse[block] = values[tuple(slice(None, None, s) for s in step)] if labels else _mean(values, step)
+    coarse[block] = values
     return True
+
+
+def _cut(whole: slice, size: int) -> list[slice]:
+    return [slice(start, min(start + size, whole.stop)) for start in range(whole.start, whole.stop, size)]
+
+
+def _shrunk(fine: Any, shape: Sequence[int], part: Slices, nearest: bool) -> npt.NDArray[Any]:
+    """What stands at `part` of the level of this shape that comes after `fine`."""
+    steps = [rounded_step(n, m) for n, m in zip(fine.shape, shape, strict=True)]
+    if all(step.is_integer() for step in steps):
+        whole = [int(step) for step in steps]
+        values = fine[tuple(slice(p.start * s, p.stop * s) for p, s in zip(part, whole, strict=True))]
+        return values[tuple(slice(None, None, s) for s in whole)] if nearest else _mean(values, whole)
+    picks = [
+        np.minimum((np.arange(p.start, p.stop) * step).astype(np.int64), n - 1)
+        for p, step, n in zip(part, steps, fine.shape, strict=True)
+    ]
+    values = fine[tuple(slice(int(pick[0]), int(pick[-1]) + 1) for pick in picks)]
+    return np.asarray(values[np.ix_(*(pick - pick[0] for pick in picks))])
 
 
 def _ome(group: Any) -> Mapping[str, Any]:
@@ -248,30 +269,15 @@ def _check(
         raise InputError(f"{len(channel_names)} channel names for {kind} of shape {shape}; give one a channel")
 
 
-def _level_steps(
-    spatial: tuple[int, ...], pixel_size_um: Sequence[float] | None, n_levels: int | None
-) -> list[tuple[int, ...]]:
-    """Reduction of each level against level 0, a number for each spatial axis."""
-    steps = [(1,) * len(spatial)]
-    while len(steps) < n_levels if n_levels else max(_shrunk(spatial, steps[-1])[-2:]) > SMALLEST_LEVEL_PX:
-        last = steps[-1]
-        factors = [2, 2]
-        if len(spatial) == 3:
-            sizes = pixel_size_um or (1.0, 1.0, 1.0)
-            # Depth is halved only once its pixels are no longer much coarser than those in plane.
-            factors = [2 if sizes[0] * last[0] < 1.5 * sizes[1] * last[1] else 1, *factors]
-        steps.append(tuple(a * b for a, b in zip(last, factors, strict=True)))
-    return steps
-
-
-def _shrunk(shape: tuple[int, ...], step: tuple[int, ...]) -> tuple[int, ...]:
-    lead = len(shape) - len(step)
-    return shape[:lead] + tuple(-(-n // s) for n, s in zip(shape[lead:], step, strict=True))
-
-
-def _chunks(shape: tuple[int, ...], chunk_px: Sequence[int]) -> tuple[int, ...]:
-    chunk = (1,) * (len(shape) - len(chunk_px)) + tuple(chunk_px)
-    return tuple(min(c, n) for c, n in zip(chunk, shape, strict=True))
+def _shards(
+    shape: tuple[int, ...], chunks: tuple[int, ...], shard_px: Sequence[int] | None, n_lead: int
+) -> tuple[int, ...] | None:
+    """Size of a shard, a number for each axis; None where one chunk is all of it."""
+    wanted = shard_px or [c * n for c, n in zip(chunks, SHARD_CHUNKS[len(shape)], strict=True)]
+    counts = [min(-(-w // c), -(-n // c)) for w, c, n in zip(wanted, chunks, shape, strict=True)]
+    if max(counts) == 1:
+        return None
+    return (1,) * n_lead + tuple(c * n for c, n in zip(chunks, counts, strict=True))
 
 
 def _compressor(zarr_format: int) -> Any:
@@ -280,57 +286,3 @@ def _compressor(zarr_format: int) -> Any:
     if zarr_format == 2:
         return {"id": "blosc", "cname": "zstd", "clevel": 1, "shuffle": 0}
     return BloscCodec(cname="zstd", clevel=1, shuffle="noshuffle")
-
-
-def _metadata(
-    kind: str,
-    version: str,
-    axes: str,
-    placement: Placement,
-    calibrated: bool,
-    steps: list[tuple[int, ...]],
-    name: str,
-    dtype: np.dtype[Any],
-    channel_names: Sequence[str],
-) -> dict[str, Any]:
-    lead = [1.0] * (len(axes) - len(steps[0]))
-    datasets = []
-    for level, step in enumerate(steps):
-        scale = [float(s * f) for s, f in zip(placement.scale, step, strict=True)]
-        transformations: list[dict[str, Any]] = [{"type": "scale", "scale": lead + scale}]
-        # The mean of 2 pixels lies between them; every second pixel lies where it was.
-        between = [f - 1 if kind == "image" else 0 for f in step]
-        placed = zip(placement.offset, placement.scale, between, strict=True)
-        shift = [float(o + s * b / 2) for o, s, b in placed]
-        if kind == "image" or any(placement.offset):
-            transformations.append({"type": "translation", "translation": [0.0] * len(lead) + shift})
-        datasets.append({"path": str(level), "coordinateTransformations": transformations})
-    multiscale: dict[str, Any] = {
-        "name": name,
-        "axes": [_axis(letter, calibrated) for letter in axes.lower()],
-        "datasets": datasets,
-        "type": "nearest" if kind == "labels" else "mean",
-    }
-    tag = {"version": version} if version == "0.4" else {}
-    metadata: dict[str, Any] = {"multiscales": [{**tag, **multiscale}]}
-    if kind == "labels":
-        metadata["image-label"] = dict(tag)
-    elif channel_names:
-        top = float(np.iinfo(dtype).max) if dtype.kind == "u" else 1.0
-        window = {"min": 0.0, "max": top, "start": 0.0, "end": top}
-        is_rgb = tuple(channel_names) == RGB_NAMES and dtype == np.uint8
-        colours = RGB_COLOURS if is_rgb else ("FFFFFF",) * len(channel_names)
-        metadata["omero"] = {
-            "channels": [
-                {"label": label, "color": colour, "active": True, "window": window}
-                for label, colour in zip(channel_names, colours, strict=True)
-            ]
-        }
-    return metadata
-
-
-def _axis(letter: str, calibrated: bool) -> dict[str, str]:
-    if letter == "c":
-        return {"name": "c", "type": "channel"}
-    axis = {"name": letter, "type": "space"}
-    return {**axis, "unit": "micrometer"} if calibrated else axis

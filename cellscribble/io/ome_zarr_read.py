@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import zarr
-from zarr.errors import BaseZarrError
 
-from cellscribble.core.errors import FileFormatError, InputError
-from cellscribble.core.volume import ImageVolume, Placement
-from cellscribble.io.axes import check_axes, plan_axes, resolve_axes, to_canonical
+from cellscribble.core.errors import CellScribbleError, FileFormatError, InputError
+from cellscribble.core.volume import ImageVolume, PyramidLevel
+from cellscribble.io.axes import AxesPlan, check_axes, plan_axes, resolve_axes, to_canonical
 from cellscribble.io.pixel_size import PixelSize, micrometres
+from cellscribble.io.remote import is_url, remote_store
+from cellscribble.io.zarr_lazy import READ_ERRORS, LazyZarr
 
 RGB_COLOURS = ("FF0000", "00FF00", "0000FF")
 """Colours of the channels of a colour picture, as converters of slides write them."""
@@ -23,14 +26,19 @@ _NO_STAIN = re.compile(r"(channel)?[ :_]*[\d:]*|r(ed)?|g(reen)?|b(lue)?")
 LAZY_BYTES = 256 << 20
 """Images larger than this (unpacked) are read piece by piece."""
 
-# Broken JSON, missing arrays, chunks that do not unpack (codec errors are RuntimeErrors).
-_READ_ERRORS = (BaseZarrError, ValueError, KeyError, TypeError, IndexError, OSError, RuntimeError)
-
 
 def open_ome_zarr(
-    path: Path, name: str, axes: str | None = None, timepoint: int | None = None, level: int = 0
+    path: Path | str,
+    name: str,
+    axes: str | None = None,
+    timepoint: int | None = None,
+    level: int = 0,
+    *,
+    lazy: bool = False,
 ) -> ImageVolume:
-    """Open an OME-Zarr folder as an `ImageVolume`; see `cellscribble.io.images.open_image`.
+    """Open an OME-Zarr folder, or one behind a URL, as an `ImageVolume`; see `cellscribble.io.images.open_image`.
+
+    With `lazy` no pixel is read, however small the image is.
 
     Of a bioformats2raw folder the first series is taken, and `origin` says so. A bare Zarr array
     without metadata opens if its axes are plain or given.
@@ -40,18 +48,17 @@ def open_ome_zarr(
     FileFormatError
         If the folder is no readable Zarr store or holds no multiscale image.
     InputError
-        If it is a plate, or its axes, time point or level do not fit.
+        If it is a plate, or its axes, time point or level do not fit, or nothing is at a URL.
+    RemoteError
+        If a URL gives no answer.
     """
-    try:
-        node = zarr.open(str(path), mode="r")
-    except _READ_ERRORS as error:
-        raise FileFormatError(f"{path} is no readable Zarr store: {error}; copy it again") from error
+    node = open_node(path)
     if isinstance(node, zarr.Array):
-        return _open_array(node, name, axes, timepoint, level)
+        return _open_array(node, name, axes, timepoint, level, lazy)
     node, series = _first_series(node, path)
     attributes = _ome_attributes(node)
     multiscale = _multiscale(attributes, node, path)
-    array, scale, offset = _level(node, multiscale, path, level)
+    array, place = _level(node, multiscale, path, level)
     letters, units = _declared_axes(multiscale, array.ndim)
     source = "OME-Zarr metadata"
     if axes is not None:
@@ -61,10 +68,9 @@ def open_ome_zarr(
             f"{path} declares axes {letters} for an array of shape {tuple(array.shape)}; give them with --axes"
         )
     plan = plan_axes(letters, array.shape, timepoint)
-    size, words = _pixel_size(letters, units, scale).spatial(plan.axes[1:])
-    data = to_canonical(_loaded(array, path), plan)
-    names = _channel_names(attributes)
-    spatial = [letters.index(letter) for letter in plan.axes[1:]]
+    size, words = _pixel_size(letters, units, place.scale).spatial(plan.axes[1:])
+    data = to_canonical(_loaded(array, path, lazy), plan)
+    names = channel_names(node)
     return ImageVolume(
         data=data,
         axes=plan.axes,
@@ -73,11 +79,48 @@ def open_ome_zarr(
         is_rgb=data.dtype == "uint8" and data.shape[0] == 3 and _is_colour_picture(attributes, names),
         channel_names=names if len(names) == data.shape[0] else (),
         origin=f"axes {letters} from {source}, {words}{series}",
-        placement=_placement([scale[i] for i in spatial], [offset[i] for i in spatial], size),
+        levels=_levels(node, multiscale, plan, level, size),
     )
 
 
-def _open_array(array: zarr.Array[Any], name: str, axes: str | None, timepoint: int | None, level: int) -> ImageVolume:
+def open_node(path: Path | str) -> zarr.Group | zarr.Array[Any]:
+    """The Zarr group or array at a path or URL, read only. Raises as `open_ome_zarr`."""
+    try:
+        return zarr.open(remote_store(path) if is_url(path) else str(path), mode="r")
+    except CellScribbleError:
+        raise
+    except FileNotFoundError as error:
+        raise InputError(
+            f"no image at {path}: there is no Zarr metadata; give the address of the folder that holds "
+            "zarr.json or .zattrs"
+        ) from error
+    except READ_ERRORS as error:
+        raise FileFormatError(f"{path} is no readable Zarr store: {error}; copy it again") from error
+
+
+def metadata_sha256(path: Path | str) -> str:
+    """Of the attributes and the array headers of an image: what tells that it is another one now.
+
+    Raises
+    ------
+    CellScribbleError
+        As `open_ome_zarr`.
+    """
+    node = open_node(path)
+    arrays = []
+    if isinstance(node, zarr.Group):
+        node, _ = _first_series(node, path)
+        datasets = _multiscale(_ome_attributes(node), node, path)["datasets"]
+        arrays = [_array(node, one, path, level) for level, one in enumerate(datasets[:1])]
+    else:
+        arrays = [node]
+    parts = [node.attrs.asdict(), *(one.metadata.to_dict() for one in arrays)]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _open_array(
+    array: zarr.Array[Any], name: str, axes: str | None, timepoint: int | None, level: int, lazy: bool
+) -> ImageVolume:
     if level:
         raise InputError(f"image {name!r} is a bare Zarr array without pyramid; it has level 0 only")
     if axes is not None:
@@ -88,12 +131,12 @@ def _open_array(array: zarr.Array[Any], name: str, axes: str | None, timepoint: 
         letters, words = resolve_axes("Q" * (array.ndim - 2) + "YX", array.shape, array.dtype)
         remark = f"from the array's shape, {words}" if words else "from the array's shape"
     plan = plan_axes(letters, array.shape, timepoint)
-    data = to_canonical(_loaded(array, Path(name)), plan)
+    data = to_canonical(_loaded(array, name, lazy), plan)
     origin = f"axes {letters} {remark}, no pixel size"
     return ImageVolume(data=data, axes=plan.axes, name=name, is_rgb=plan.is_rgb, origin=origin)
 
 
-def _first_series(node: zarr.Group, path: Path) -> tuple[zarr.Group, str]:
+def _first_series(node: zarr.Group, path: Path | str) -> tuple[zarr.Group, str]:
     attributes = _ome_attributes(node)
     if "plate" in attributes or "well" in attributes:
         raise InputError(f"{path} is a plate or well; give one of its images, for example {path}/A/1/0")
@@ -114,7 +157,7 @@ def _ome_attributes(node: zarr.Group) -> Mapping[str, Any]:
     return inner if isinstance(inner, Mapping) else attributes
 
 
-def _multiscale(attributes: Mapping[str, Any], node: zarr.Group, path: Path) -> Mapping[str, Any]:
+def _multiscale(attributes: Mapping[str, Any], node: zarr.Group, path: Path | str) -> Mapping[str, Any]:
     found = attributes.get("multiscales")
     if isinstance(found, list) and found and isinstance(found[0], Mapping) and found[0].get("datasets"):
         return found[0]
@@ -124,64 +167,81 @@ def _multiscale(attributes: Mapping[str, Any], node: zarr.Group, path: Path) -> 
     )
 
 
+class _Place(NamedTuple):
+    """Where the pixels of an array lie, a number for each of its axes, in the units of the file."""
+
+    scale: list[float]
+    offset: list[float]
+
+
 def _level(
-    node: zarr.Group, multiscale: Mapping[str, Any], path: Path, level: int
-) -> tuple[zarr.Array[Any], list[float], list[float]]:
-    """The array of a level, and where it lies: pixel i of an axis at offset + i x scale."""
+    node: zarr.Group, multiscale: Mapping[str, Any], path: Path | str, level: int
+) -> tuple[zarr.Array[Any], _Place]:
     datasets = multiscale["datasets"]
     if not 0 <= level < len(datasets):
         raise InputError(f"{path} has no pyramid level {level}; it has 0 .. {len(datasets) - 1}")
+    array = _array(node, datasets[level], path, level)
+    return array, _place(multiscale, datasets[level], array.ndim)
+
+
+def _array(node: zarr.Group, dataset: Mapping[str, Any], path: Path | str, level: int) -> zarr.Array[Any]:
     try:
-        array = node[datasets[level]["path"]]
-    except _READ_ERRORS as error:
+        array = node[dataset["path"]]
+    except CellScribbleError:
+        raise
+    except READ_ERRORS as error:
         raise FileFormatError(f"{path} lacks the array of level {level} ({error}); copy it again") from error
     if not isinstance(array, zarr.Array):
         raise FileFormatError(f"{path}: level {level} is no array; write the image again")
-    scale, offset = [1.0] * array.ndim, [0.0] * array.ndim
-    for transformations in (datasets[level], multiscale):
+    return array
+
+
+def _place(multiscale: Mapping[str, Any], dataset: Mapping[str, Any], ndim: int) -> _Place:
+    scale, offset = [1.0] * ndim, [0.0] * ndim
+    for transformations in (dataset, multiscale):
         for one in transformations.get("coordinateTransformations", ()):
-            numbers = one.get(one.get("type"), ())
-            if not isinstance(numbers, list) or len(numbers) != array.ndim:
+            kind = one.get("type")
+            values = one.get(kind, ()) if kind in ("scale", "translation") else ()
+            if not isinstance(values, list) or len(values) != ndim:
                 continue
-            if one["type"] == "scale":
-                scale = [a * float(b) for a, b in zip(scale, numbers, strict=True)]
-                offset = [a * float(b) for a, b in zip(offset, numbers, strict=True)]
-            elif one["type"] == "translation":
-                offset = [a + float(b) for a, b in zip(offset, numbers, strict=True)]
-    return array, scale, offset
+            if kind == "scale":
+                scale = [a * float(b) for a, b in zip(scale, values, strict=True)]
+                offset = [a * float(b) for a, b in zip(offset, values, strict=True)]
+            else:
+                offset = [a + float(b) for a, b in zip(offset, values, strict=True)]
+    return _Place(scale, offset)
 
 
-def _placement(
-    scale: Sequence[float], offset: Sequence[float], pixel_size_um: tuple[float, ...] | None
-) -> Placement | None:
-    if pixel_size_um is None:
-        return Placement(tuple(scale), tuple(offset)) if all(s > 0 for s in scale) else None
-    # The offset has the unit of the scale, which is a pixel size.
-    moved = [o / s * um if s else 0.0 for o, s, um in zip(offset, scale, pixel_size_um, strict=True)]
-    return Placement(pixel_size_um, tuple(moved))
-
-
-def level_pixel_sizes(path: Path, axes: str | None, timepoint: int | None) -> list[tuple[float, ...] | None]:
-    """The pixel size of each level of a pyramid, one number for each spatial axis; see `open_ome_zarr`."""
-    try:
-        node = zarr.open(str(path), mode="r")
-    except _READ_ERRORS as error:
-        raise FileFormatError(f"{path} is no readable Zarr store: {error}; copy it again") from error
-    if isinstance(node, zarr.Array):
-        return [None]
-    node, _ = _first_series(node, path)
-    multiscale = _multiscale(_ome_attributes(node), node, path)
-    sizes = []
-    for level in range(len(multiscale["datasets"])):
-        array, scale, _ = _level(node, multiscale, path, level)
-        letters, units = _declared_axes(multiscale, array.ndim)
-        if axes is not None:
-            letters = check_axes(axes, array.shape)
-        if len(letters) != array.ndim or not set(letters) <= set("TCZYX"):
-            return [None]  # opening it says what is wrong
-        plan = plan_axes(letters, array.shape, timepoint)
-        sizes.append(_pixel_size(letters, units, scale).spatial(plan.axes[1:])[0])
-    return sizes
+def _levels(
+    node: zarr.Group,
+    multiscale: Mapping[str, Any],
+    plan: AxesPlan,
+    level: int,
+    pixel_size_um: tuple[float, ...] | None,
+) -> tuple[PyramidLevel, ...]:
+    """The level that was read and the coarser ones, as far as they are there and in order."""
+    kept = [plan.letters.index(letter) for letter in plan.axes[1:]]
+    found: list[PyramidLevel] = []
+    unit = (1.0,) * len(kept)
+    for dataset in multiscale["datasets"][level:]:
+        try:
+            array = node[dataset["path"]]
+        except CellScribbleError:
+            raise
+        except READ_ERRORS:
+            break  # its own pixels are not wanted, so it is no reason to refuse the image
+        if not isinstance(array, zarr.Array) or array.ndim != len(plan.letters):
+            break
+        place = _place(multiscale, dataset, array.ndim)
+        scale, offset = [place.scale[i] for i in kept], [place.offset[i] for i in kept]
+        shape = tuple(int(array.shape[i]) for i in kept)
+        if min(scale) <= 0 or (found and any(a > b for a, b in zip(shape, found[-1].shape, strict=True))):
+            break
+        if not found and pixel_size_um is not None:
+            unit = tuple(um / s for um, s in zip(pixel_size_um, scale, strict=True))
+        in_unit = [tuple(v * u for v, u in zip(values, unit, strict=True)) for values in (scale, offset)]
+        found.append(PyramidLevel(shape, *in_unit))
+    return tuple(found)
 
 
 def _declared_axes(multiscale: Mapping[str, Any], ndim: int) -> tuple[str, list[str]]:
@@ -203,8 +263,9 @@ def _channels(attributes: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [c for c in channels if isinstance(c, Mapping)]
 
 
-def _channel_names(attributes: Mapping[str, Any]) -> tuple[str, ...]:
-    names = tuple(str(c.get("label", "")) for c in _channels(attributes))
+def channel_names(node: zarr.Group) -> tuple[str, ...]:
+    """What the channels of an image are called; () if its group does not say."""
+    names = tuple(str(c.get("label", "")) for c in _channels(_ome_attributes(node)))
     return names if any(names) else ()
 
 
@@ -214,10 +275,6 @@ def _is_colour_picture(attributes: Mapping[str, Any], names: tuple[str, ...]) ->
     return colours == RGB_COLOURS and all(_NO_STAIN.fullmatch(name.lower()) for name in names)
 
 
-def _loaded(array: zarr.Array[Any], path: Path) -> Any:
-    if array.nbytes > LAZY_BYTES:
-        return array
-    try:
-        return array[...]
-    except _READ_ERRORS as error:
-        raise FileFormatError(f"{path} cannot be unpacked: {error}; copy it again") from error
+def _loaded(array: zarr.Array[Any], path: Path | str, lazy: bool) -> Any:
+    stored = LazyZarr(array, path)
+    return stored if lazy or array.nbytes > LAZY_BYTES else stored[...]

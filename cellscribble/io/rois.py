@@ -8,7 +8,6 @@ pixels that ImageJ 1.53t itself covers; tests hold them to its covers.
 from __future__ import annotations
 
 import itertools
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import roifile
 
-from cellscribble.core.errors import FileFormatError
+from cellscribble.core.errors import InputError
+from cellscribble.io.roi_zip import DAMAGE, read_zip, unreadable
 
 _TYPE, _SUBTYPE = roifile.ROI_TYPE, roifile.ROI_SUBTYPE
 _LINES = (_TYPE.LINE, _TYPE.POLYLINE, _TYPE.FREELINE, _TYPE.ANGLE)
@@ -48,12 +48,12 @@ def read_rois(path: Path) -> list[Any]:
     FileFormatError
         If the file is damaged or holds something else.
     """
+    if path.suffix.lower() == ".zip":
+        return list(read_zip(path))
     try:
         found = roifile.roiread(path)
-    except (ValueError, KeyError, IndexError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise FileFormatError(
-            f"{path} cannot be read as ImageJ ROIs: {error}; save it again from the ROI Manager (More > Save)"
-        ) from error
+    except DAMAGE as error:
+        raise unreadable(path, error) from error
     return list(found) if isinstance(found, (list, tuple)) else [found]
 
 
@@ -74,7 +74,9 @@ def rasterise(roi: Any, shape_yx: Sequence[int]) -> Cover:
     if roi.roitype == _TYPE.POINT:
         return _points(np.floor(np.asarray(roi.coordinates(), float)).astype(int), shape_yx)
     if roi.roitype in _LINES:
-        return _lines([np.asarray(roi.coordinates(), float) + 0.5], float(roi.stroke_width), shape_yx)
+        # Beside the rounded width ImageJ stores the exact one.
+        width_px = float(roi.float_stroke_width or roi.stroke_width)
+        return _lines([np.asarray(roi.coordinates(), float) + 0.5], width_px, shape_yx)
     if roi.roitype == _TYPE.OVAL:
         return _oval(_rectangle(roi), shape_yx)
     if roi.roitype == _TYPE.RECT:
@@ -87,6 +89,24 @@ def rasterise(roi: Any, shape_yx: Sequence[int]) -> Cover:
 def bounds_yx(roi: Any) -> tuple[int, int]:
     """Largest y and x that a ROI reaches, px."""
     return int(roi.bottom), int(roi.right)
+
+
+def slices_of(roi: Any, n_slices: int, path: Any) -> slice:
+    """The planes of a stack that a ROI lies on; without a position all.
+
+    Raises
+    ------
+    InputError
+        If it lies on a plane that the stack has not.
+    """
+    # A hyperstack stores c, z, t; a plain stack one position. Both count from 1, and 0 is every slice.
+    position = int(roi.z_position or (roi.position if not (roi.c_position or roi.t_position) else 0))
+    if position > n_slices:
+        raise InputError(
+            f"ROI {roi.name!r} in {path} lies on slice {position} but the image has {n_slices}; "
+            "draw it on this same stack"
+        )
+    return slice(position - 1, position) if position > 0 else slice(0, n_slices)
 
 
 def _rectangle(roi: Any) -> tuple[float, float, float, float]:

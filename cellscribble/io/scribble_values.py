@@ -73,5 +73,5 @@ def _refuse_objects(values: npt.NDArray[Any], present: npt.NDArray[Any], path: A
     if many:
         raise InputError(
             f"{path} looks like a label image with {n} objects, not scribbles ({_EXPECTED}); make strokes "
-            "from it with `cellscribble simulate`, or train on whole masks with --method full_supervision"
+            "from it with `cellscribble simulate`, or train on whole masks (train --method full_supervision --labels)"
         )

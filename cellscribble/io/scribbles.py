@@ -24,7 +24,7 @@ from cellscribble.io.scribble_files import (
     mask_class,
 )
 from cellscribble.io.scribble_values import read_values
-from cellscribble.io.strokes import Scribbles, align_classes, assemble, number_classes
+from cellscribble.io.strokes import Scribbles, align_classes, assemble, number_as, number_classes
 from cellscribble.io.tiff_read import has_rois, read_indices
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "Scribbles",
     "align_classes",
     "find_scribbles",
+    "number_as",
     "read_class_masks",
     "read_scribbles",
     "save_scribbles",

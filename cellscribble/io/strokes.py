@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from cellscribble.core.errors import InputError
 from cellscribble.core.labels import MAX_CLASSES, UNLABELLED
 from cellscribble.io.paint import BACKGROUND_NAME, FOREGROUND_NAME, Colour, class_title, shown_colour
+from cellscribble.io.roi_classes import class_by_name
 
 Piece = tuple[str, tuple[slice, ...], npt.NDArray[np.bool_]]
 """Class name, window of the image, and the stroke's pixels in it."""
@@ -44,14 +46,35 @@ def align_classes(scribbles: Sequence[Scribbles]) -> list[Scribbles]:
     Needed where classes come from names: an image without any "edge" stroke numbers them otherwise.
     """
     names = sorted({n for one in scribbles for n in one.class_names[1:]}, key=_class_order)
-    names.insert(0, BACKGROUND_NAME)
+    return [_renumber(one, [BACKGROUND_NAME, *names]) for one in scribbles]
+
+
+def number_as(scribbles: Scribbles, classes: Sequence[str], path: Any) -> Scribbles:
+    """The same strokes numbered as a list of classes says: background, then `classes` in their order.
+
+    Raises
+    ------
+    InputError
+        If there are strokes of a class that is not in the list.
+    """
+    names = [BACKGROUND_NAME, *(class_by_name(c) or c.strip().lower() for c in classes)]
+    names = list(dict.fromkeys(names))
+    # What a file without names calls class 1 need not be drawn at all: see `number_classes`.
+    drawn = [n for i, n in enumerate(scribbles.class_names) if (scribbles.data == i).any()]
+    alien = [n for n in drawn if n not in names]
+    if alien:
+        raise InputError(
+            f"{path} has strokes of class {', '.join(alien)}, but the classes are {', '.join(names)}; "
+            "rename the ROIs, or give their class too"
+        )
+    return _renumber(scribbles, names)
+
+
+def _renumber(scribbles: Scribbles, names: list[str]) -> Scribbles:
+    numbers = [names.index(n) if n in names else UNLABELLED for n in (BACKGROUND_NAME, *scribbles.class_names[1:])]
+    data = np.array([UNLABELLED, *numbers])[scribbles.data + 1].astype(np.int16)
     colors = tuple(shown_colour(i) for i in range(len(names)))
-    aligned = []
-    for one in scribbles:
-        table = np.array([UNLABELLED] + [names.index(n) for n in (BACKGROUND_NAME, *one.class_names[1:])])
-        data = table[one.data + 1].astype(np.int16)
-        aligned.append(replace(one, data=data, class_names=tuple(names), colors=colors))
-    return aligned
+    return replace(scribbles, data=data, class_names=tuple(names), colors=colors)
 
 
 def assemble(

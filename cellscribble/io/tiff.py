@@ -61,6 +61,36 @@ def save_labels(
             _write_ome(temporary, array, axes, pixel_size_um, ())
 
 
+def save_imagej_labels(
+    path: str | Path, labels: Any, pixel_size_um: Sequence[float] | None = None, overwrite: bool = False
+) -> None:
+    """Write a label image (*spatial) as an ImageJ TIFF: uint16, or float32 where numbers go above 65,535.
+
+    ImageJ knows no larger integers, and float32 is exact up to 16,777,216.
+
+    Raises
+    ------
+    InputError
+        If `labels` are no label image, or too many or too large for such a file.
+    OutputError
+        If `path` exists (without `overwrite`) or cannot be written.
+    """
+    array = np.asarray(labels)
+    highest = int(array.max(initial=0))
+    if highest <= np.iinfo(np.uint16).max and 2 * array.size < MAX_IMAGEJ_BYTES:
+        save_labels(path, array, pixel_size_um, overwrite)
+        return
+    if highest > 1 << 24 or 4 * array.size >= MAX_IMAGEJ_BYTES:
+        raise InputError(
+            f"labels up to {highest} in shape {array.shape} do not fit into an ImageJ TIFF (4 GiB, numbers up to "
+            f"{1 << 24}); open a part of them, or their ROIs"
+        )
+    _check_sizes(pixel_size_um, array.ndim)
+    with atomic_path(path, overwrite) as temporary:
+        display = {"min": 0.0, "max": float(highest)}
+        _write_imagej(temporary, array.astype(np.float32), "ZYX"[-array.ndim :], pixel_size_um, display)
+
+
 def save_image(
     path: str | Path,
     data: Any,
@@ -141,22 +171,27 @@ def _write_ome(
     pixel_size_um: Sequence[float] | None,
     channel_names: Sequence[str],
 ) -> None:
+    tifffile.imwrite(
+        path,
+        array,
+        ome=True,
+        bigtiff=array.nbytes >= MAX_IMAGEJ_BYTES,
+        metadata=ome_metadata(axes, pixel_size_um, channel_names),
+        photometric="minisblack",
+        compression="zlib",
+        tile=(512, 512) if min(array.shape[-2:]) >= 512 else None,
+    )
+
+
+def ome_metadata(axes: str, pixel_size_um: Sequence[float] | None, channel_names: Sequence[str]) -> dict[str, Any]:
+    """What tifffile is told of an OME-TIFF; parameters as `save_image`, `axes` of labels too."""
     metadata: dict[str, Any] = {"axes": axes}
     if channel_names:
         metadata["Channel"] = {"Name": list(channel_names)}
     if pixel_size_um is not None:
         for axis, size in zip("XYZ", reversed(tuple(pixel_size_um)), strict=False):
             metadata |= {f"PhysicalSize{axis}": float(size), f"PhysicalSize{axis}Unit": "µm"}
-    tifffile.imwrite(
-        path,
-        array,
-        ome=True,
-        bigtiff=array.nbytes >= MAX_IMAGEJ_BYTES,
-        metadata=metadata,
-        photometric="minisblack",
-        compression="zlib",
-        tile=(512, 512) if min(array.shape[-2:]) >= 512 else None,
-    )
+    return metadata
 
 
 def _check_sizes(pixel_size_um: Sequence[float] | None, ndim: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ import numpy as np
 import tifffile
 
 from cellscribble.core.errors import FileFormatError, InputError
-from cellscribble.core.volume import ImageVolume
+from cellscribble.core.volume import ImageVolume, PyramidLevel, rounded_step
 from cellscribble.io import pixel_size as sizes
-from cellscribble.io.axes import check_axes, plan_axes, resolve_axes, to_canonical
+from cellscribble.io.axes import AxesPlan, check_axes, plan_axes, resolve_axes, to_canonical
 from cellscribble.io.tiff_lazy import LazyTiff, MappedTiff
 
 LAZY_BYTES = 256 << 20
@@ -57,7 +58,8 @@ def open_tiff(
         data = _read(path, series, level, LAZY_BYTES)
         is_rgb = plan.is_rgb and _is_rgb(letters, series.dtype)
         n_images = len(tiff.series)
-    size, size_words = pixels.spatial(plan.axes[1:])
+        size, size_words = pixels.spatial(plan.axes[1:])
+        levels = _levels(tiff.series[0].levels[level:], plan, size)
     size_source = f" from {pixels.source}" if size and pixels.source != source else ""
     words = [f"axes {letters.strip('QI')} from {source}", remark, size_words + size_source]
     if n_images > 1:
@@ -71,6 +73,7 @@ def open_tiff(
         is_rgb=is_rgb,
         channel_names=names if len(names) == image.shape[0] else (),
         origin=", ".join(word for word in words if word),
+        levels=levels,
     )
 
 
@@ -130,6 +133,20 @@ def _series(tiff: Any, path: Path, level: int) -> Any:
         listed = ", ".join(f"{i}: {tuple(one.shape)}" for i, one in enumerate(levels))
         raise InputError(f"{path} has no pyramid level {level}; it has {listed}")
     return levels[level]
+
+
+def _levels(
+    series: Sequence[Any], plan: AxesPlan, pixel_size_um: tuple[float, ...] | None
+) -> tuple[PyramidLevel, ...]:
+    """The level that was read and the coarser ones; none of a file that has no coarser one."""
+    kept = [plan.letters.index(letter) for letter in plan.axes[1:]]
+    shapes = [tuple(int(one.shape[i]) for i in kept) for one in series if len(one.shape) == len(plan.letters)]
+    if len(shapes) < 2:
+        return ()
+    # The file says sizes only, and those are rounded.
+    finest = tuple(zip(shapes[0], pixel_size_um or (1.0,) * len(kept), strict=True))
+    scales = [tuple(um * rounded_step(n, m) for (n, um), m in zip(finest, shape, strict=True)) for shape in shapes]
+    return tuple(PyramidLevel(shape, scale, (0.0,) * len(shape)) for shape, scale in zip(shapes, scales, strict=True))
 
 
 def _axes(tiff: Any, series: Any, axes: str | None) -> tuple[str, str, str]:

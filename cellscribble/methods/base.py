@@ -10,9 +10,12 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
+from cellscribble.core.errors import InputError
 from cellscribble.data.batch import Batch
 from cellscribble.data.samples import Sample
 from cellscribble.nn.heads import SoftmaxHead
+from cellscribble.nn.resnet_unet import ResNetUNet
+from cellscribble.nn.unet import LightUNet
 
 Predict = Callable[[Sample], npt.NDArray[np.float32]]
 """Un-augmented prediction of a whole training image: probabilities (K, *spatial) float32."""
@@ -39,6 +42,11 @@ class Progress:
 class MethodConfig:
     """A method's own settings; the paper's values are the defaults."""
 
+    def _check(self, name: str, condition: bool, allowed: str) -> None:
+        """Refuse a number out of range: `allowed` says what may stand there."""
+        if not condition:
+            raise InputError(f"{name} is {getattr(self, name)}; expected {allowed}")
+
 
 class Method:
     """Base of all methods: every hook defaults to doing nothing.
@@ -50,7 +58,9 @@ class Method:
 
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     two_stages: ClassVar[bool] = False
+    """Strokes alone first, then what the method adds."""
     needs_masks: ClassVar[bool] = False
+    """Learns from dense labels; no other method may see them."""
     segmenter: ClassVar[str] = "instances"
 
     def __init__(self, config: MethodConfig, n_classes: int) -> None:
@@ -69,8 +79,12 @@ class Method:
         """The maps that `loss` reads from a batch: name -> (how many, the value that says nothing)."""
         return {}
 
+    def beside(self, network: LightUNet | ResNetUNet) -> nn.Module:
+        """What is trained beside the network and not exported; called once, before the first step."""
+        return nn.ModuleDict()
+
     def prepare(self, samples: Sequence[Sample]) -> None:
-        """Once, before the first step."""
+        """Once, before the first step; not again when a run is resumed."""
 
     def loss(self, network: nn.Module, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """Named, weighted terms; the loop sums and logs them."""
@@ -79,6 +93,11 @@ class Method:
     def refresh(self, samples: Sequence[Sample], predict: Predict, progress: Progress) -> dict[str, float]:
         """At an ensembling step, with the images whose turn it is. Returns figures for the history."""
         return {}
+
+    def learnt_labels(self, sample: Sample) -> npt.NDArray[np.int16] | None:
+        """What the network is taught off the strokes, for the pictures of the run: (*spatial), -1 unsure;
+        None where the method keeps nothing of an image."""
+        return None
 
     def state(self) -> dict[str, Any]:
         """What resuming needs besides `Sample.memory`: plain JSON values."""

@@ -32,6 +32,36 @@ METHODS: dict[str, MethodEntry] = {
         "strokes only: the honest baseline",
         "Tang et al., ECCV 2018",
     ),
+    "pseudo_label": MethodEntry(
+        "cellscribble.methods.pseudo_label:PseudoLabel",
+        "strokes, then the network's own confident predictions of the moment",
+        "Lee, ICML 2013 Workshop",
+    ),
+    "regularized": MethodEntry(
+        "cellscribble.methods.regularized:Regularized",
+        "strokes, then also a dense CRF energy: what looks alike is not cut apart",
+        "Tang et al., ECCV 2018",
+    ),
+    "grabcut": MethodEntry(
+        "cellscribble.methods.grabcut:GrabCut",
+        "strokes grown to whole labels by GrabCut, then learnt from",
+        "Rother, Kolmogorov & Blake, SIGGRAPH 2004",
+    ),
+    "point_voronoi": MethodEntry(
+        "cellscribble.methods.point_voronoi:PointVoronoi",
+        "one point a cell, the middle of its stroke: Voronoi edges and colour clusters",
+        "Qu et al., MIDL 2019",
+    ),
+    "multiscale_contrastive": MethodEntry(
+        "cellscribble.methods.multiscale_contrastive:MultiscaleContrastive",
+        "scribble2label; and features of one class attract, of different classes repel, at two scales",
+        "Oh, Lee & Jeong, ISBI 2022",
+    ),
+    "full_supervision": MethodEntry(
+        "cellscribble.methods.full_supervision:FullSupervision",
+        "masks drawn by hand (--labels): the bound that strokes aim at",
+        "Ronneberger et al., MICCAI 2015",
+    ),
 }
 DEFAULT_METHOD = "scribble2label"
 

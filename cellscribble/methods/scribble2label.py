@@ -38,12 +38,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from cellscribble.core.errors import InputError
 from cellscribble.core.labels import UNLABELLED
 from cellscribble.data.batch import Batch
 from cellscribble.data.samples import Sample
 from cellscribble.losses.cross_entropy import partial_cross_entropy
 from cellscribble.methods.base import PAPER_REFRESH_SHARE, Method, MethodConfig, Predict, Progress
+from cellscribble.methods.pseudo_label import confident_labels
 from cellscribble.segment.edge_level import find_edge_level, shift_to_edge
 from cellscribble.segment.edge_snap import snap_to_edges
 
@@ -62,12 +62,9 @@ class Scribble2LabelConfig(MethodConfig):
     edge_snapping: bool = True
 
     def __post_init__(self) -> None:
-        if not 0.5 <= self.tau < 1:
-            raise InputError(f"tau is {self.tau}; a pseudo-label needs a probability in 0.5 <= tau < 1")
-        if not 0 < self.alpha <= 1:
-            raise InputError(f"alpha is {self.alpha}; expected 0 < alpha <= 1")
-        if self.pseudo_weight < 0:
-            raise InputError(f"pseudo_weight is {self.pseudo_weight}; expected 0 or more")
+        self._check("tau", 0.5 <= self.tau < 1, "a probability, 0.5 <= tau < 1")
+        self._check("alpha", 0 < self.alpha <= 1, "0 < alpha <= 1")
+        self._check("pseudo_weight", self.pseudo_weight >= 0, "0 or more")
 
 
 class Scribble2Label(Method):
@@ -101,6 +98,13 @@ class Scribble2Label(Method):
             sample.memory[EMA] = new if old is None else alpha * new + (1 - alpha) * old
         return {"edge_level": level}
 
+    def learnt_labels(self, sample: Sample) -> npt.NDArray[np.int16] | None:
+        y = sample.memory.get(EMA)
+        if y is None:
+            return None
+        y = np.concatenate([1 - y.sum(axis=0, keepdims=True), y])
+        return np.where(y.max(axis=0) > self.config.tau, y.argmax(axis=0), UNLABELLED).astype(np.int16)
+
     def alpha(self, refresh_share: float) -> float:
         """The weight of a new prediction where `refresh_share` of the run lies between two of them."""
         steps = max(1.0, refresh_share / PAPER_REFRESH_SHARE)
@@ -129,6 +133,4 @@ def pseudo_labels(ema: Tensor, scribbles: Tensor, tau: float) -> Tensor:
     (B, *spatial) int64, -1 where unsure or stroked
     """
     y = torch.cat([1 - ema.sum(dim=1, keepdim=True), ema], dim=1)
-    confidence, label = y.max(dim=1)
-    sure = (confidence > tau) & (scribbles == UNLABELLED)
-    return torch.where(sure, label, UNLABELLED)
+    return confident_labels(y, scribbles, tau)

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cellscribble.core.errors import CellScribbleError, InputError
+from cellscribble.core.errors import CellScribbleError
 from cellscribble.io.atomic import is_zarr, save_text
 from cellscribble.io.images import IMAGE_SUFFIXES, image_name, list_images, natural_key, open_image
+from cellscribble.io.label_images import read_labels
 from cellscribble.metrics.contingency import check_same_shape
 from cellscribble.metrics.scores import Scores, evaluate
 
@@ -60,7 +61,7 @@ def find_pairs(predictions: str | Path, truth: str | Path) -> tuple[list[Pair], 
         If there is nothing at one of the paths.
     """
     predictions, truth = Path(predictions), Path(truth)
-    found, real = _by_name(predictions), _by_name(truth)
+    found, real = files_by_name(predictions), files_by_name(truth)
     if _is_file(predictions) and _is_file(truth):
         ((name, [a]),) = found.items()
         ((_, [b]),) = real.items()
@@ -108,29 +109,6 @@ def evaluate_files(predictions: str | Path, truth: str | Path, *, semantic: bool
     return evaluation
 
 
-def read_labels(path: Path) -> npt.NDArray[Any]:
-    """A label file as (*spatial) int; whole numbers stored as float (Fiji's 32-bit) are taken.
-
-    Raises
-    ------
-    InputError
-        If it has several channels or holds fractions.
-    """
-    image = open_image(path)
-    if image.n_channels != 1:
-        raise InputError(
-            f"{path} has {image.n_channels} channels; a label image has one number a pixel "
-            "(a coloured picture of labels cannot be scored, save the labels themselves)"
-        )
-    data = np.asarray(image.data[0])
-    if data.dtype.kind != "f":
-        return data
-    whole = np.isfinite(data).all() and bool((data == np.rint(data)).all())
-    if not whole:
-        raise InputError(f"{path} holds fractions; expected a label image, one whole number an object")
-    return data.astype(np.int64)
-
-
 def read_foreground(path: Path) -> npt.NDArray[np.floating[Any]]:
     """The foreground probability of a file: 1 - background of several channels, or its one channel."""
     data = open_image(path).data
@@ -154,7 +132,14 @@ def save_csv(path: str | Path, scores: Mapping[str, Scores], overwrite: bool = F
     save_text(path, text.getvalue(), overwrite)
 
 
-def _by_name(path: Path) -> dict[str, list[Path]]:
+def files_by_name(path: Path) -> dict[str, list[Path]]:
+    """Label files by the name of their image: a file alone; of a folder those named ``*_labels``, if there are any.
+
+    Raises
+    ------
+    InputError
+        If there is nothing at `path`, or no image.
+    """
     files = [path]
     if not _is_file(path):
         entries = [p for p in path.iterdir() if not p.name.startswith(".")] if path.is_dir() else []

@@ -98,6 +98,8 @@ class ResNetUNet(nn.Module):
             nn.Sequential(conv_block(ndim, a + skip, b), conv_block(ndim, b, b))
             for a, skip, b in zip(inputs, skips, DECODER_WIDTHS, strict=True)
         )
+        self.decoder_widths = DECODER_WIDTHS
+        """Channels of the maps of `decode`."""
         self.classify = CONV[ndim](DECODER_WIDTHS[-1], out_channels, 1)
 
     @property
@@ -105,15 +107,21 @@ class ResNetUNet(nn.Module):
         return (32,) * self.ndim
 
     def forward(self, image: Tensor) -> Tensor:
-        maps = self.encoder(image)
-        x = maps.pop()
+        logits: Tensor = self.classify(self.decode(image)[-1])
+        return logits
+
+    def decode(self, image: Tensor) -> list[Tensor]:
+        """The decoder's maps, the coarsest first; the last one has the image's size."""
+        skips = self.encoder(image)
+        x = skips.pop()
+        maps = []
         for decoder in self.decoders:
             x = upsample(x, (2,) * self.ndim)
-            if maps:
-                x = torch.cat([x, maps.pop()], dim=1)
+            if skips:
+                x = torch.cat([x, skips.pop()], dim=1)
             x = decoder(x)
-        logits: Tensor = self.classify(x)
-        return logits
+            maps.append(x)
+        return maps
 
     def load_encoder(self, path: Path) -> None:
         """Load an ImageNet state dict in torchvision's naming; tensors only, never pickled code.

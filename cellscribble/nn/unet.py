@@ -54,6 +54,8 @@ class LightUNet(nn.Module):
             conv_block(ndim, deep, skip, kernel=1)
             for deep, skip in zip([*outputs[1:], widths[-1]], skips, strict=True)
         )
+        self.decoder_widths = tuple(reversed(outputs))
+        """Channels of the maps of `decode`."""
         self.decoders = nn.ModuleList(
             conv_block(ndim, 2 * skip, out) for skip, out in zip(skips, outputs, strict=True)
         )
@@ -66,14 +68,20 @@ class LightUNet(nn.Module):
         return tuple(int(n) for n in product)
 
     def forward(self, image: Tensor) -> Tensor:
+        logits: Tensor = self.classify(self.decode(image)[-1])
+        return logits
+
+    def decode(self, image: Tensor) -> list[Tensor]:
+        """The decoder's maps, the coarsest first; the last one has the image's size."""
         skips = [self.full(image)]
         x = image
         for encoder in self.encoders:
             x = encoder(x)
             skips.append(x)
         x = skips.pop()
+        maps = []
         for level in reversed(range(len(self.decoders))):
             x = upsample(self.narrow[level](x), self.strides[level])
             x = self.decoders[level](torch.cat([x, skips[level]], dim=1))
-        logits: Tensor = self.classify(x)
-        return logits
+            maps.append(x)
+        return maps

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cellscribble.core.blocks import Slices
+
 LEVELS_A_PX = 64
 """Height levels per pixel of distance: finer differences are noise of the sampling grid."""
 
@@ -31,7 +33,11 @@ def reach_px(smoothing_px: float, largest_radius_px: float, spacing: Sequence[fl
 
 
 def height_map(
-    mask: npt.NDArray[np.bool_], smoothing_px: float, largest_radius_px: float, spacing: Sequence[float]
+    mask: npt.NDArray[np.bool_],
+    smoothing_px: float,
+    largest_radius_px: float,
+    spacing: Sequence[float],
+    kept: Slices | None = None,
 ) -> npt.NDArray[np.int32]:
     """Capped distance of each foreground pixel to the background, smoothed; 0 outside.
 
@@ -41,23 +47,31 @@ def height_map(
     smoothing_px : standard deviation of the Gaussian, in units of `spacing`
     largest_radius_px : larger distances count as this one, in units of `spacing`
     spacing : relative size of a pixel on each axis; (1, 1) for square ones
+    kept : the part of the array whose heights are asked for; None for all. What lies around it costs less
 
     Returns
     -------
-    (*spatial) int32 : in steps of 1/64 px; at least 1 in the mask
+    (*kept) int32 : in steps of 1/64 px; at least 1 in the mask
     """
+    kept = kept or tuple(slice(0, n) for n in mask.shape)
     if not mask.any():
-        return np.zeros(mask.shape, np.int32)
-    height = np.sqrt(squared_distance(mask, largest_radius_px, spacing), dtype=np.float32)
-    for axis, s in enumerate(spacing):
-        height = _smooth(height, axis, _gaussian(smoothing_px / s))
-    levels = np.empty(mask.shape, np.int32)
-    for slab in _slabs(mask.shape, mask.ndim - 1):
+        return np.zeros(mask[kept].shape, np.int32)
+    weights = [_gaussian(smoothing_px / s) for s in spacing]
+    room = tuple(
+        slice(max(k.start - (len(w) - 1), 0), min(k.stop + len(w) - 1, n))
+        for k, w, n in zip(kept, weights, mask.shape, strict=True)
+    )
+    height = np.sqrt(squared_distance(mask, largest_radius_px, spacing, room), dtype=np.float32)
+    for axis, (k, r) in enumerate(zip(kept, room, strict=True)):
+        height = _smooth(height, axis, weights[axis], slice(k.start - r.start, k.stop - r.start))
+    inside = mask[kept]
+    levels = np.empty(inside.shape, np.int32)
+    for slab in _slabs(inside.shape, inside.ndim - 1):
         part = height[slab]
         part *= LEVELS_A_PX
         np.rint(part, out=part)
         np.maximum(part, 1, out=part)
-        np.multiply(part, mask[slab], out=levels[slab], casting="unsafe")
+        np.multiply(part, inside[slab], out=levels[slab], casting="unsafe")
     return levels
 
 
@@ -67,33 +81,35 @@ def top_level(largest_radius_px: float) -> int:
 
 
 def squared_distance(
-    mask: npt.NDArray[np.bool_], largest_radius_px: float, spacing: Sequence[float]
+    mask: npt.NDArray[np.bool_], largest_radius_px: float, spacing: Sequence[float], kept: Slices | None = None
 ) -> npt.NDArray[Any]:
     """Squared distance to the nearest background pixel, at most ``largest_radius_px ** 2``.
 
-    What lies outside of the array is not background. (*spatial) int16, int32 or float32.
+    Of the part `kept` of the array, None for all. What lies outside of the array is not background.
+    (*kept) int16, int32 or float32.
 
     Source: P. F. Felzenszwalb and D. P. Huttenlocher, "Distance transforms of sampled functions",
     Theory of Computing 8, 2012: one axis after the other. Their lower envelope needs the whole line;
     with a cap, trying each shift up to the deepest pixel is local, and faster in numpy.
     """
+    kept = kept or tuple(slice(0, n) for n in mask.shape)
     cap = largest_radius_px**2
     whole = all(float(x).is_integer() for x in (cap, *spacing)) and cap < 2**30
     dtype = (np.int16 if cap < 2**14 else np.int32) if whole else np.float32
-    squared = _along_first_axis(mask, largest_radius_px, spacing[0], np.dtype(dtype))
+    squared = _along_first_axis(mask, largest_radius_px, spacing[0], np.dtype(dtype), kept[0])
     for axis in range(1, mask.ndim):
-        lowered = squared.copy()
-        for slab in _slabs(mask.shape, axis):
-            _lower(squared[slab], lowered[slab], axis, spacing[axis])
+        lowered = squared[tuple(kept[k] if k == axis else slice(None) for k in range(mask.ndim))].copy()
+        for slab in _slabs(lowered.shape, axis):
+            _lower(squared[slab], lowered[slab], axis, spacing[axis], kept[axis].start)
         squared = lowered
     return squared
 
 
 def _along_first_axis(
-    mask: npt.NDArray[np.bool_], largest_radius_px: float, spacing: float, dtype: np.dtype[Any]
+    mask: npt.NDArray[np.bool_], largest_radius_px: float, spacing: float, dtype: np.dtype[Any], kept: slice
 ) -> npt.NDArray[Any]:
     reach = math.ceil(largest_radius_px / spacing)
-    squared = np.empty(mask.shape, dtype)
+    squared = np.empty((kept.stop - kept.start, *mask.shape[1:]), dtype)
     for slab in _slabs(mask.shape, 0):
         steps = np.multiply(mask[slab], reach, dtype=np.int16 if reach < 2**13 else np.int32)
         moved, covered = np.empty_like(steps), 0
@@ -105,18 +121,23 @@ def _along_first_axis(
             covered += step
         # Each count of steps once, not each pixel.
         table = np.minimum((np.arange(reach + 1) * spacing) ** 2, largest_radius_px**2).astype(dtype)
-        squared[slab] = table[steps]
+        squared[slab] = table[steps[kept]]
     return squared
 
 
-def _lower(squared: npt.NDArray[Any], lowered: npt.NDArray[Any], axis: int, spacing: float) -> None:
-    """Lower to the least of ``squared`` at each shift along the axis plus the shift squared, in place."""
-    n = squared.shape[axis]
+def _lower(squared: npt.NDArray[Any], lowered: npt.NDArray[Any], axis: int, spacing: float, start: int) -> None:
+    """Lower to the least of ``squared`` at each shift along the axis plus the shift squared, in place.
+
+    `lowered` begins as ``squared`` from `start` on along the axis.
+    """
+    n_all, n = squared.shape[axis], lowered.shape[axis]
     highest = squared.max()
     # A longer shift rises above all there is. Beyond the ends nothing is lower.
-    reach = min(n - 1, math.isqrt(int(highest / spacing**2)))
-    room = [(reach if k == axis else 0,) * 2 for k in range(squared.ndim)]
-    source = np.moveaxis(np.pad(squared, room, constant_values=highest), axis, 0)
+    reach = min(n_all - 1, math.isqrt(int(highest / spacing**2)))
+    low, high = max(start - reach, 0), min(start + n + reach, n_all)
+    lines = np.moveaxis(squared, axis, 0)[low:high]
+    room = ((low - (start - reach), start + n + reach - high), *((0, 0),) * (squared.ndim - 1))
+    source = np.pad(lines, room, constant_values=highest)
     target = np.moveaxis(lowered, axis, 0)
     nearer = np.moveaxis(np.empty_like(lowered), axis, 0)
     for shift in range(1, reach + 1):
@@ -137,17 +158,16 @@ def _gaussian(sigma: float) -> npt.NDArray[np.float32]:
     return np.asarray(weights / (2 * weights.sum() - weights[0]), np.float32)
 
 
-def _smooth(height: npt.NDArray[np.float32], axis: int, weights: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _smooth(
+    height: npt.NDArray[np.float32], axis: int, weights: npt.NDArray[np.float32], kept: slice
+) -> npt.NDArray[np.float32]:
+    """The part `kept` along the axis, smoothed along it; reflected at the array's ends."""
     # Not scipy's filter: it takes one line at a time, this whole slabs.
-    radius = len(weights) - 1
-    if not radius:
-        return height
-    out = np.empty_like(height)
-    for slab in _slabs(height.shape, axis):
-        room = [(radius if k == axis else 0,) * 2 for k in range(height.ndim)]
-        lines = np.moveaxis(np.pad(height[slab], room, mode="symmetric"), axis, 0)
-        n = height.shape[axis]
-        target = np.moveaxis(out[slab], axis, 0)
+    radius, n = len(weights) - 1, kept.stop - kept.start
+    out = np.empty([n if k == axis else length for k, length in enumerate(height.shape)], np.float32)
+    for slab in _slabs(out.shape, axis):
+        lines, target = np.moveaxis(height[slab], axis, 0), np.moveaxis(out[slab], axis, 0)
+        lines = np.pad(lines, ((radius, radius), *((0, 0),) * (height.ndim - 1)), mode="symmetric")[kept.start :]
         np.multiply(lines[radius : radius + n], weights[0], out=target)
         pair = np.empty_like(lines[:n])
         for k in range(1, radius + 1):

@@ -102,10 +102,9 @@ def cut_block(
     """
     filled = fill_small_holes(seen > 0, int(settings.largest_hole_px))
     spacing = spacing_of(settings, seen.ndim)
-    height = height_map(filled, settings.smoothing_px, settings.largest_radius_px, spacing)
-    # Further out heights are those of the window, no longer those of the image.
+    # Further out heights would be those of the window, no longer those of the image.
     around = [slice(max(b.start - RIM_PX, 0), min(b.stop + RIM_PX, n)) for b, n in zip(block, shape, strict=True)]
-    height = height[_relative(around, window)]
+    height = height_map(filled, settings.smoothing_px, settings.largest_radius_px, spacing, _relative(around, window))
     labels, graph = find_basins(height, _relative(block, around), [s.start for s in around], shape)
     if n_classes > 1:
         graph = replace(graph, votes=count_votes(labels, seen[_relative(block, window)], graph.n, n_classes))
@@ -137,21 +136,22 @@ def foreground(probability: npt.NDArray[np.floating[Any]], settings: InstancePar
 
 
 def object_classes(
-    labels: npt.NDArray[np.integer[Any]], probability: npt.NDArray[np.floating[Any]]
+    labels: npt.NDArray[np.integer[Any]], probability: npt.NDArray[np.floating[Any]], parameters: Mapping[str, Any]
 ) -> npt.NDArray[np.int64]:
-    """The class of each object: the foreground class that most of its pixels favour.
+    """The class of each object: the one that most of its foreground pixels favour; a filled hole has no say.
 
     Parameters
     ----------
     labels : (*spatial) int, 0 background, 1..N
     probability : (K, *spatial) float, background first
+    parameters : an `InstanceParameters` as a mapping, that of the labels
 
     Returns
     -------
     (N,) int64 : 1..K-1; of classes with equal votes the first
     """
     n, n_classes = int(labels.max(initial=0)), probability.shape[0] - 1
-    inside = labels > 0
+    inside = (labels > 0) & foreground(probability, InstanceParameters.from_dict(parameters))
     favourite = np.argmax(probability[1:, inside], axis=0)
     votes = np.bincount((labels[inside].astype(np.int64) - 1) * n_classes + favourite, minlength=n * n_classes)
     return np.asarray(np.argmax(votes.reshape(n, n_classes), axis=1) + 1) if n else np.zeros(0, np.int64)

@@ -34,6 +34,10 @@ class History:
     def add(self, row: dict[str, float | str]) -> None:
         self.rows.append(row)
 
+    def columns(self) -> list[str]:
+        """The columns that every run has, then those of this one, such as a method's own terms."""
+        return [*COLUMNS, *sorted({key for row in self.rows for key in row} - set(COLUMNS))]
+
     def series(self, column: str) -> tuple[list[float], list[float]]:
         """Epochs and values of one column, where it has any."""
         rows = [r for r in self.rows if r.get(column) not in (None, "")]
@@ -41,9 +45,8 @@ class History:
 
     def save(self, path: Path) -> None:
         """Write the CSV anew, whole."""
-        extra = sorted({key for row in self.rows for key in row} - set(COLUMNS))
         text = io.StringIO()
-        writer = csv.DictWriter(text, [*COLUMNS, *extra], restval="", lineterminator="\n")
+        writer = csv.DictWriter(text, self.columns(), restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
         save_text(path, text.getvalue(), overwrite=True)

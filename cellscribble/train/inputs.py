@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from cellscribble.core.volume import ImageVolume
 from cellscribble.data.samples import Sample, find_strokes, make_sample
 from cellscribble.io.images import image_name, list_images, open_image
 from cellscribble.io.scribbles import Scribbles, align_classes, find_scribbles, read_scribbles
+from cellscribble.train.masks import find_masks, read_mask
 
 EDGE_PX = 2
 """Strokes that all lie this close to one border are a mistake of the drawing program."""
@@ -25,10 +26,14 @@ EDGE_PX = 2
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One image as it was understood; `scribbles` is None for an image without strokes."""
+    """One image as it was understood; `scribbles` is None for an image without strokes.
+
+    mask : (*spatial) int16 dense classes, only where labels were given to learn from
+    """
 
     image: ImageVolume
     scribbles: Scribbles | None
+    mask: np.ndarray | None = None
 
     @property
     def name(self) -> str:
@@ -57,13 +62,20 @@ class TrainingSet:
         return Counter(p.image.pixel_size_um for p in self.pairs).most_common(1)[0][0]
 
     @property
+    def has_masks(self) -> bool:
+        """Whether dense labels were given to learn from."""
+        return self.pairs[0].mask is not None
+
+    @property
     def hashes(self) -> dict[str, str]:
-        """sha256 of the pixels of every image and of its strokes: what the model was trained on."""
+        """sha256 of the pixels of every image, of its strokes and labels: what the model was trained on."""
         out = {}
         for pair in self.pairs:
             out[pair.name] = _sha256(pair.image.data)
             if pair.scribbles is not None:
                 out[f"{pair.name} (strokes)"] = _sha256(pair.scribbles.data)
+            if pair.mask is not None:
+                out[f"{pair.name} (labels)"] = _sha256(pair.mask)
         return out
 
     @property
@@ -73,15 +85,23 @@ class TrainingSet:
 
 
 def open_training_set(
-    images: Path, scribbles: Path, *, axes: str | None = None, timepoint: int | None = None
+    images: Path,
+    scribbles: Path,
+    labels: Path | None = None,
+    *,
+    axes: str | None = None,
+    timepoint: int | None = None,
 ) -> TrainingSet:
     """Open and check everything before any training.
+
+    labels : dense labels to learn from, for `full_supervision` only
 
     Raises
     ------
     InputError
         If no image has strokes (both folders' names are shown), images disagree in channels or
-        dimensions, only one class is stroked, or all strokes lie on one image border.
+        dimensions, only one class is stroked, all strokes lie on one image border, or an image lacks
+        its labels.
     """
     pairs, failures = [], {}
     paths = list_images(images)
@@ -90,6 +110,7 @@ def open_training_set(
             f"{scribbles} is one stroke file, but {images} holds {len(paths)} images; "
             "give the folder of stroke files, or the one image that it belongs to"
         )
+    masks = {} if labels is None else find_masks(images, labels, paths)
     for path in paths:
         try:
             pairs.append(_open_pair(path, scribbles, axes, timepoint))
@@ -105,6 +126,8 @@ def open_training_set(
     _check_classes(with_strokes, n_classes)
     names = tuple(first.class_names[:n_classes])
     warnings = _warnings(pairs, names)
+    if labels is not None:
+        pairs = [replace(p, mask=read_mask(masks[p.name], p.image.spatial_shape, n_classes)) for p in pairs]
     return TrainingSet(tuple(pairs), names, tuple(first.colors[:n_classes]), warnings, failures)
 
 
@@ -117,8 +140,10 @@ def samples_of(training_set: TrainingSet) -> list[Sample]:
     out = []
     for pair in training_set.pairs:
         shape = pair.image.spatial_shape
-        strokes = pair.scribbles.data if pair.scribbles else np.full(shape, UNLABELLED, np.int16)
-        out.append(make_sample(pair.image, strokes, training_set.rule))
+        # Copies: holding strokes out changes them, and a training set may serve for several runs.
+        strokes = pair.scribbles.data.copy() if pair.scribbles else np.full(shape, UNLABELLED, np.int16)
+        mask = None if pair.mask is None else pair.mask.copy()
+        out.append(make_sample(pair.image, strokes, training_set.rule, mask))
     return out
 
 

@@ -35,6 +35,9 @@ from cellscribble.train.predictor import Predictor, parameter_groups
 from cellscribble.train.score import HoldoutScore, Window, score_strokes
 
 SECONDS_BETWEEN_CHECKPOINTS = 30.0
+SECONDS_BETWEEN_PICTURES = 60.0
+PICTURES_SHARE = 0.02
+"""Of a run that its pictures may take."""
 REPLAN_TOLERANCE = 0.1
 """A plan is changed when it would miss the time budget by more than this share."""
 
@@ -52,7 +55,11 @@ class Tick:
 
 @dataclass
 class Fit:
-    """One run in progress: everything the loop needs, and what it changes."""
+    """One run in progress: everything the loop needs, and what it changes.
+
+    on_tick : told about each step
+    draw : called now and then to show how training goes; it changes nothing
+    """
 
     config: TrainConfig
     method: Method
@@ -64,6 +71,7 @@ class Fit:
     schedule: Schedule
     folder: Path
     on_tick: Callable[[Tick], None]
+    draw: Callable[[Fit], None]
     budget_s: float | None = None
     speed: Speed | None = None
     started: float = field(default_factory=time.monotonic)
@@ -76,14 +84,26 @@ class Fit:
     stop_asked: bool = False
 
     def __post_init__(self) -> None:
+        self.beside = self.method.beside(self.network).to(self.predictor.device)
         groups = parameter_groups(self.network, self.config.learning_rate, self.config.encoder_weights is not None)
+        if beside := list(self.beside.parameters()):
+            groups.append({"params": beside, "scale": 1.0, "lr": self.config.learning_rate})
         self.optimiser = torch.optim.RAdam(groups)
         self.sums: dict[str, float] = {}
+        self.last_good: dict[str, Tensor] | None = None
 
     def run(self) -> None:
-        """Train to the end of the schedule, or until interrupted; leaves best.pt and last.pt."""
+        """Train to the end of the schedule, or until interrupted; leaves best.pt and last.pt.
+
+        Raises
+        ------
+        TrainingError
+            If the loss or a weight is no number any more. The network is then as it was after the last
+            whole epoch, and best.pt holds that or a better one, if there was any.
+        """
         with _stop_on_interrupt(self):
-            saved = time.monotonic()
+            saved = drawn = time.monotonic()
+            wait_s = SECONDS_BETWEEN_PICTURES
             while self.epoch < self.schedule.n_epochs and not self.stop_asked:
                 began = time.monotonic()
                 self._epoch()
@@ -93,15 +113,17 @@ class Fit:
                 if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
                     self.save()
                     saved = time.monotonic()
+                if time.monotonic() - drawn > wait_s and self.epoch < self.schedule.n_epochs:
+                    began = time.monotonic()
+                    self.draw(self)
+                    drawn = time.monotonic()
+                    wait_s = max(SECONDS_BETWEEN_PICTURES, (drawn - began) / PICTURES_SHARE)
         self.save()
 
     def _epoch(self) -> None:
         progress = Progress(self.epoch, self.schedule.warming_up(self.epoch))
         self.network.train()
-        if progress.warming_up:
-            self.source.look_at(range(len(self.samples)), {})
-        else:
-            self.source.look_at(self._ensembled(), self.method.memory_layout())
+        self.look_at(progress)
         while self.step < self.schedule.steps_per_epoch and not self.stop_asked:
             rate = self.schedule.learning_rate(self.config.learning_rate, self.epoch, self.step)
             terms = self._step(self._draw(), progress, rate)
@@ -111,6 +133,13 @@ class Fit:
             done = self.epoch + self.step / self.schedule.steps_per_epoch
             stage = "warm-up" if progress.warming_up and self.method.two_stages else "training"
             self.on_tick(Tick(done, self.schedule.n_epochs, stage, terms, self.score))
+
+    def look_at(self, progress: Progress) -> None:
+        """Draw patches from the images, and with the maps, that this stage learns from."""
+        if progress.warming_up and self.method.two_stages:
+            self.source.look_at(range(len(self.samples)), {})
+        else:
+            self.source.look_at(self._ensembled(), self.method.memory_layout())
 
     def _draw(self) -> Batch:
         # The step's own generator: no generator state to store, and none to get out of step.
@@ -123,16 +152,29 @@ class Fit:
         terms = self.method.loss(self.network, batch, progress)
         loss: Tensor = torch.stack(list(terms.values())).sum()
         if not torch.isfinite(loss):
-            raise TrainingError(
-                f"the loss became {loss.item()} in epoch {self.epoch}; "
-                f"lower learning_rate (now {self.config.learning_rate}) in the --config file and start again"
-            )
+            raise self._diverged(f"the loss became {loss.item()}")
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         return {name: float(value.detach()) for name, value in terms.items()}
 
+    def _diverged(self, what: str) -> TrainingError:
+        advice = (
+            f"{what} in epoch {self.epoch}; lower learning_rate (now {self.config.learning_rate}) "
+            "in the --config file and start again"
+        )
+        if self.last_good is None:
+            return TrainingError(advice)
+        self.network.load_state_dict(self.last_good)
+        if self.best_epoch is None:
+            self._keep_best(self.epoch - 1)
+        return TrainingError(f"{advice}. What was learnt before is kept: cellscribble export {self.folder}")
+
     def _end_epoch(self, began: float) -> None:
+        weights = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+        if not all(torch.isfinite(value).all() for value in weights.values()):
+            raise self._diverged("a weight of the network became infinite")
+        self.last_good = weights
         trained = time.monotonic()
         warming_up = self.schedule.warming_up(self.epoch)
         row: dict[str, float | str] = {
@@ -165,7 +207,7 @@ class Fit:
         last_stage = not (self.method.two_stages and self.schedule.warming_up(self.epoch))
         if not self.windows:
             if last_stage:
-                self._keep_best()
+                self._keep_best(self.epoch)
             return {}
         rng = np.random.default_rng([self.config.seed, self.epoch])
         self.score = score_strokes(self.windows, self.predictor.image, self.method.n_classes, rng)
@@ -174,7 +216,7 @@ class Fit:
         # one with the smallest learning rate.
         best = self.best_score
         if last_stage and (best is None or self.score.score >= best.score - best.standard_error):
-            self._keep_best()
+            self._keep_best(self.epoch)
             if best is None or self.score.score > best.score:
                 self.best_score = self.score
         return {
@@ -183,10 +225,10 @@ class Fit:
             "holdout_high": self.score.high,
         }
 
-    def _keep_best(self) -> None:
-        self.best_epoch = self.epoch
+    def _keep_best(self, epoch: int) -> None:
+        self.best_epoch = epoch
         score = asdict(self.score) if self.score else None
-        save_state(self.folder / BEST, {"network": self.network.state_dict()}, {"epoch": self.epoch, "score": score})
+        save_state(self.folder / BEST, {"network": self.network.state_dict()}, {"epoch": epoch, "score": score})
 
     def _replan(self, steps_s: float, refresh_s: float, score_s: float) -> None:
         """Keep a run of a time budget to its time; the arguments are those of the epoch that ends."""
@@ -210,6 +252,7 @@ class Fit:
             save_state(self.folder / BEST, {"network": self.network.state_dict()}, facts)
         tensors = {
             "network": self.network.state_dict(),
+            "beside": self.beside.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "memory": memory_tensors(self.samples),
         }
@@ -235,6 +278,7 @@ class Fit:
         # To the CPU first: the maps stay there, and both state dicts are copied where they belong.
         tensors, facts = load_state(self.folder / LAST, torch.device("cpu"))
         self.network.load_state_dict(tensors["network"])
+        self.beside.load_state_dict(tensors.get("beside", {}))  # runs of 0.1.0 have none
         self.optimiser.load_state_dict(tensors["optimiser"])
         restore_memory(tensors["memory"], self.samples)
         self.epoch, self.step, self.sums = facts["epoch"], facts["step"], facts["sums"]

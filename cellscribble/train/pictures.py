@@ -13,13 +13,15 @@ from cellscribble.core.labels import UNLABELLED
 from cellscribble.data.samples import Sample
 from cellscribble.io.atomic import atomic_path, save_json
 from cellscribble.io.pictures import contact_sheet, heat, overlay_scribbles, save_png, stroked_slice, to_rgb
-from cellscribble.methods.base import Predict
+from cellscribble.methods.base import Method, Predict
 from cellscribble.segment.edge_level import shift_to_edge
 from cellscribble.train.calibrate import all_strokes
 from cellscribble.train.history import History
 from cellscribble.train.inputs import TrainingSet, describe
 
 MAX_SHEET = 24
+SURE = 0.8
+"""Of a prediction that is shown as labels: tau of Scribble2Label."""
 Rgb = npt.NDArray[np.uint8]
 Color = tuple[int, int, int]
 
@@ -42,10 +44,16 @@ def save_understood(folder: Path, training_set: TrainingSet) -> Path:
 
 
 def save_seen(
-    path: Path, samples: Sequence[Sample], predict: Predict, level: float, colors: Sequence[Color], n: int = 4
+    path: Path,
+    samples: Sequence[Sample],
+    predict: Predict,
+    method: Method,
+    level: float,
+    colors: Sequence[Color],
+    n: int = 4,
 ) -> None:
     """What the model sees on a few training images, as figure 5 of the thesis: image with strokes,
-    probability, and the labels it would learn from (grey where it is unsure)."""
+    probability, and the labels it learnt from or would learn from (grey where it is unsure)."""
     shown = sorted(samples, key=lambda s: -int((all_strokes(s) != UNLABELLED).sum()))[:n]
     pictures = []
     for sample in shown:
@@ -53,11 +61,13 @@ def save_seen(
         z = stroked_slice(strokes) if strokes.ndim == 3 else None
         probability = shift_to_edge(predict(sample), level)
         rgb = to_rgb(sample.image, z=z)
-        learnt = sample.memory.get("ema")
+        learnt = method.learnt_labels(sample)
+        if learnt is None:
+            learnt = np.where(probability.max(axis=0) > SURE, probability.argmax(axis=0), UNLABELLED)
         pictures += [
             (sample.name, overlay_scribbles(rgb, _cut(strokes, z), colors)),
             ("probability", heat(1 - _cut(probability, z)[0])),
-            ("pseudo-label", _pseudo(_cut(probability if learnt is None else _with_background(learnt), z), colors)),
+            ("labels", _paint(_cut(learnt, z), colors)),
         ]
     save_png(path, contact_sheet(pictures, columns=3), overwrite=True)
 
@@ -66,15 +76,9 @@ def _cut(data: npt.NDArray[Any], z: int | None) -> npt.NDArray[Any]:
     return data if z is None else data[..., z, :, :]
 
 
-def _with_background(foreground: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    return np.concatenate([1 - foreground.sum(axis=0, keepdims=True), foreground])
-
-
-def _pseudo(probability: npt.NDArray[np.float32], colors: Sequence[Color], tau: float = 0.8) -> Rgb:
-    table = np.array([(0, 0, 0), *colors[1:]], np.uint8)
-    out: Rgb = table[probability.argmax(axis=0)]
-    out[probability.max(axis=0) <= tau] = 128
-    return out
+def _paint(labels: npt.NDArray[np.integer], colors: Sequence[Color]) -> Rgb:
+    table = np.array([(0, 0, 0), *colors[1:], (128, 128, 128)], np.uint8)
+    return np.asarray(table[labels])  # -1 is the last one, grey
 
 
 def save_curves(path: Path, history: History, warmup_epochs: int) -> None:
@@ -85,11 +89,10 @@ def save_curves(path: Path, history: History, warmup_epochs: int) -> None:
     from matplotlib import pyplot as plt
 
     figure, (loss, score) = plt.subplots(1, 2, figsize=(11, 3.6), layout="constrained")
-    for column, title in (("loss_strokes", "strokes"), ("loss_pseudo", "pseudo-labels")):
-        epochs, values = history.series(column)
-        if values:
-            loss.plot(epochs, values, label=title)
-    loss.set(xlabel="epoch", ylabel="cross-entropy", yscale="log", title="loss")
+    for column in history.columns():
+        if column.startswith("loss_") and history.series(column)[0]:
+            loss.plot(*history.series(column), label=column.removeprefix("loss_"))
+    loss.set(xlabel="epoch", ylabel="weighted term", yscale="log", title="loss")
     epochs, values = history.series("holdout_score")
     if values:
         score.plot(epochs, values, color="C2", label="held-out strokes")

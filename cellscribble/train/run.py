@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ import torch
 
 from cellscribble.config import TrainConfig
 from cellscribble.core.blocks import padded_shape
+from cellscribble.core.errors import TrainingError
 from cellscribble.data.holdout import Holdout, hold_out_strokes
 from cellscribble.data.patches import PatchSource
 from cellscribble.data.samples import Sample
@@ -25,7 +27,7 @@ from cellscribble.train.checkpoint import BEST, load_state
 from cellscribble.train.inputs import TrainingSet, samples_of
 from cellscribble.train.loop import Fit, Tick
 from cellscribble.train.model_facts import describe_model
-from cellscribble.train.pictures import save_curves, save_seen
+from cellscribble.train.pictures import Color, save_curves, save_seen
 from cellscribble.train.plan import Schedule
 from cellscribble.train.predictor import Predictor
 from cellscribble.train.run_folder import CONFIG, INPUTS, save_facts, save_tiles
@@ -64,7 +66,6 @@ def train(
     reporter: Reporter,
     *,
     resume: bool = False,
-    masks: Sequence[np.ndarray] | None = None,
 ) -> RunResult:
     """Train into `folder`; afterwards `export.onnx.export(folder, ...)` writes the model.
 
@@ -74,9 +75,11 @@ def train(
         If settings and data do not fit together.
     OutputError
         If the folder holds a run already and `resume` is not given.
+    TrainingError
+        If training diverges; what was learnt before that can be exported.
     """
     began = time.monotonic()
-    check_run(config, folder, resume)
+    check_run(config, folder, resume, training_set.has_masks)
     folder.mkdir(parents=True, exist_ok=True)
     device = choose_device(config.device)
     torch.manual_seed(config.seed)
@@ -95,7 +98,12 @@ def train(
         method.prepare(samples)
         plan_run(fit, began)
     save_tiles(folder, samples)
-    fit.run()
+    try:
+        fit.run()
+    except TrainingError:
+        if fit.best_epoch is not None:
+            _finish(fit, training_set, holdout, reporter)
+        raise
     return _finish(fit, training_set, holdout, reporter)
 
 
@@ -145,6 +153,7 @@ def _make_fit(
         schedule=Schedule(1, 1, 1, 0, 1),
         folder=folder,
         on_tick=reporter.tick,
+        draw=partial(_draw, colors=training_set.colors),
     )
 
 
@@ -157,6 +166,13 @@ def _finish(fit: Fit, training_set: TrainingSet, holdout: Holdout, reporter: Rep
     metadata = describe_model(fit, training_set, calibration, best["score"])
     save_json(fit.folder / "calibration.json", asdict(calibration), overwrite=True)
     save_facts(fit.folder, metadata)
-    save_curves(fit.folder / "curves.png", fit.history, fit.schedule.warmup_epochs)
-    save_seen(fit.folder / "seen.png", fit.samples, fit.predictor, calibration.edge_level, training_set.colors)
+    _draw(fit, training_set.colors, calibration.edge_level)
     return RunResult(fit.folder, holdout, best["score"], calibration, fit.stop_asked, fit.epoch)
+
+
+def _draw(fit: Fit, colors: Sequence[Color], level: float | None = None) -> None:
+    """Curves and what the network sees now, decided at the edge level last found."""
+    if level is None:
+        level = next(reversed(fit.history.series("edge_level")[1]), 0.5)
+    save_curves(fit.folder / "curves.png", fit.history, fit.schedule.warmup_epochs)
+    save_seen(fit.folder / "seen.png", fit.samples, fit.predictor, fit.method, level, colors)

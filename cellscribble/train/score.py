@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cellscribble.core.labels import UNLABELLED
-from cellscribble.data.samples import Sample, Stroke, find_strokes
+from cellscribble.data.samples import Sample, Stroke, find_strokes, middle_pixel
 
 N_BOOTSTRAP = 1000
 
@@ -55,19 +55,12 @@ def scoring_windows(samples: Sequence[Sample], n_classes: int, patch_px: Sequenc
         shape = sample.held_out.shape
         left = find_strokes(sample.held_out, n_classes)
         while left:
-            centre = _middle_pixel(left[0], shape)
+            centre = middle_pixel(left[0], shape)
             start = np.clip(centre - np.array(patch_px) // 2, 0, np.maximum(0, np.array(shape) - patch_px))
             slices = tuple(slice(int(a), int(min(a + p, n))) for a, p, n in zip(start, patch_px, shape, strict=True))
             inside, left = _split(left, slices, shape)
             windows.append(Window(sample, slices, tuple(inside)))
     return windows
-
-
-def _middle_pixel(stroke: Stroke, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
-    """The stroke's own pixel nearest to its middle, which need not lie on a bent stroke."""
-    at = np.array(np.unravel_index(stroke.pixels, shape))
-    away = ((at - np.median(at, axis=1, keepdims=True)) ** 2).sum(axis=0)
-    return np.asarray(at[:, away.argmin()])
 
 
 def _split(

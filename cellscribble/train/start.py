@@ -55,17 +55,30 @@ def resumed_config(folder: Path, flags: Mapping[str, Any]) -> TrainConfig:
     return config_from_mapping(stored, str(path))
 
 
-def check_run(config: TrainConfig, folder: Path, resume: bool) -> None:
+def check_run(config: TrainConfig, folder: Path, resume: bool, has_masks: bool = False) -> None:
     """Refuse what cannot run, before any data is read and before anything is written.
+
+    has_masks : whether dense labels are given to learn from
 
     Raises
     ------
     InputError
-        If a name or a method's setting is unknown, the device is missing, or there is no run to resume.
+        If a name or a method's setting is unknown, the device is missing, there is no run to resume, or
+        the method needs labels that are not given, or must not see those that are.
     OutputError
         If the folder holds a run already and `resume` is not given.
     """
-    make_method(config, 2)
+    method = make_method(config, 2)
+    if method.needs_masks and not has_masks:
+        raise InputError(
+            f"method {config.method} learns from dense labels and none are given; give their folder with --labels, "
+            "or choose a method that learns from strokes ('cellscribble methods' lists them)"
+        )
+    if has_masks and not method.needs_masks:
+        raise InputError(
+            f"labels are given but method {config.method} learns from strokes alone; leave --labels out "
+            "('cellscribble evaluate' scores against labels), or give --method full_supervision"
+        )
     choose_device(config.device)
     if config.network not in NETWORKS:
         raise InputError(f"network {config.network!r} is unknown; choose one of {', '.join(NETWORKS)}")

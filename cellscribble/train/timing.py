@@ -33,24 +33,31 @@ def plan_run(fit: Fit, began: float) -> None:
         return
     assert config.minutes is not None
     fit.speed = measure_speed(fit)
-    n_pixels = sum(s.scribbles.size for s in fit.samples)
-    reserve_s = RESERVE_S + min(MAX_RESERVE_MPIX, n_pixels / 1e6) * RESERVE_S_PER_MPIX
     fit.started = began
-    fit.budget_s = max(1.0, config.minutes * 60 - reserve_s)
+    fit.budget_s = max(1.0, config.minutes * 60 - reserved_s(fit))
     left_s = max(1.0, fit.budget_s - (time.monotonic() - began))
     fit.schedule = budget_schedule(left_s, fit.speed, fit.method.two_stages)
 
 
+def reserved_s(fit: Fit) -> float:
+    """Seconds of a time budget that are kept for what follows the last step."""
+    n_pixels = sum(s.scribbles.size for s in fit.samples)
+    return RESERVE_S + min(MAX_RESERVE_MPIX, n_pixels / 1e6) * RESERVE_S_PER_MPIX
+
+
 def measure_speed(fit: Fit) -> Speed:
     """Time a few steps and predictions on a copy of the network; the run itself is untouched."""
-    network = copy.deepcopy(fit.network)
+    # Together: what a method trains beside the network must not learn from this either.
+    network, method = copy.deepcopy((fit.network, fit.method))
+    first = Progress(0, True)
+    fit.look_at(first)
     optimiser = torch.optim.RAdam(network.parameters(), lr=1e-6)
     rng = np.random.default_rng([fit.config.seed, 2])
     times = []
     for _ in range(4):
         began = time.perf_counter()
         batch = collate(fit.source.draw_batch(fit.config.batch_size, rng), fit.predictor.device)
-        terms = fit.method.loss(network, batch, Progress(0, True))
+        terms = method.loss(network, batch, first)
         optimiser.zero_grad()
         torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -63,6 +70,6 @@ def measure_speed(fit: Fit) -> Speed:
     n_window_px = len(fit.windows) * int(np.prod(fit.source.patch_px))
     n_pixels = sum(s.scribbles.size for s in fit.samples)
     began = time.perf_counter()
-    fit.method.refresh([replace(sample, memory={})], fit.predictor, Progress(0, True))
+    method.refresh([replace(sample, memory={})], fit.predictor, first)
     refresh_s = (time.perf_counter() - began) / sample.scribbles.size * n_pixels
     return Speed(min(times[1:]), max(refresh_s, 1e-3), per_pixel_s * n_window_px)

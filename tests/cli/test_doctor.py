@@ -160,6 +160,9 @@ def test_cellprofiler_is_found_on_the_path(monkeypatch, tmp_path):
     program.touch(mode=0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert doctor.find_cellprofiler() == program
+    plugin = doctor.find_plugin("cellprofiler")
+    assert (plugin / "runcellscribble.py").is_file()
+    assert doctor.check_cellprofiler(program).found.endswith(f"the folder of our plugin for it is {plugin}")
     assert doctor.check_cellprofiler(None).status == OPTIONAL
     assert doctor.check_imagej(None).status == OPTIONAL
 

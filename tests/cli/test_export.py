@@ -30,6 +30,17 @@ def test_a_model_is_written_from_a_run_and_compared(trained, tmp_path, capsys):
     assert open_model(out).metadata.name == "nuclei"
 
 
+def test_whoever_shares_a_model_says_what_others_may_do_with_it(trained, tmp_path, capsys):
+    out = tmp_path / "shared.onnx"
+    said = ["--name", "liver nuclei", "--licence", "CC-BY-4.0", "--citation", "Doe et al. 2026"]
+    assert run(["export", str(trained), "-o", str(out), *said]) == 0
+    assert run(["info", str(out)]) == 0
+    words = capsys.readouterr().out.split()
+    assert "CC-BY-4.0" in words
+    metadata = open_model(out).metadata
+    assert (metadata.name, metadata.license, metadata.citation) == ("liver nuclei", "CC-BY-4.0", "Doe et al. 2026")
+
+
 def test_the_models_own_place_is_the_default_and_is_not_overwritten(trained, capsys):
     assert run(["export", str(trained)]) == 0
     assert run(["export", str(trained)]) == 1

@@ -1,3 +1,4 @@
+import signal
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ from cellscribble._version import __version__
 from cellscribble.cli import main as module
 from cellscribble.cli.main import COMMANDS, run
 from cellscribble.core.errors import InputError
+from cellscribble.core.interrupt import end_as_at_ctrl_c
 from tests.infer.analytic import write_model
 
 HEAVY = ("torch", "onnx", "onnxruntime", "numpy", "rich", "zarr", "skimage")
@@ -34,7 +36,9 @@ def test_help_and_version_import_nothing_heavy(args):
     assert not modules & set(HEAVY)
 
 
-@pytest.mark.parametrize("command", ["predict", "evaluate", "info", "methods", "simulate"])
+@pytest.mark.parametrize(
+    "command", ["predict", "stitch", "measure", "evaluate", "rois", "info", "methods", "simulate", "fiji-install"]
+)
 def test_help_of_torch_free_commands_imports_no_torch(command):
     code, modules, stderr = modules_after(command, "--help")
     assert code == 0, stderr
@@ -83,6 +87,19 @@ def test_ctrl_c_exits_130(monkeypatch, capsys):
     command_that(interrupt, monkeypatch)
     assert run(["demo"]) == 130
     assert capsys.readouterr().err.strip() == "interrupted"
+
+
+def test_sigterm_exits_143(monkeypatch, capsys):
+    def end():
+        signal.raise_signal(signal.SIGTERM)
+
+    command_that(end, monkeypatch)
+    end_as_at_ctrl_c()
+    try:
+        assert run(["demo"]) == 143
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    assert capsys.readouterr().err.strip() == "ended by SIGTERM"
 
 
 def test_a_bug_of_ours_shows_its_traceback(monkeypatch):

@@ -257,3 +257,32 @@ def test_ctrl_c_stops_after_the_step_and_exports(place):
     assert open_model(place / "out" / "model.onnx").metadata.axes == "CYX"
     assert (place / "out" / "last.pt").exists()
     assert run(["predict", "imgs", "-m", "out"]) == 0
+
+
+def test_masks_are_for_full_supervision_alone(place, capsys):
+    save_disks(place)
+    (place / "masks").mkdir()
+    for name in "ab":
+        tifffile.imwrite(place / "masks" / f"{name}.tif", make_disks().mask.astype(np.uint16))
+    assert train("--epochs", "1", "-o", "out", "--method", "full_supervision") == 1
+    assert "give their folder with --labels" in error_of(capsys)
+    assert train("--epochs", "1", "-o", "out", "--labels", "masks") == 1
+    assert "leave --labels out" in error_of(capsys)
+    assert not (place / "out").exists()
+    assert train("--epochs", "1", "-o", "out", "--method", "full_supervision", "--labels", "masks") == 0
+    assert set(open_model(place / "out" / "model.onnx").metadata.data_hashes) == {
+        f"{name}{what}" for name in "ab" for what in ("", " (strokes)", " (labels)")
+    }
+
+
+@pytest.mark.parametrize(
+    ("method", "setting"),
+    [("grabcut", "n_rounds = 0"), ("regularized", "grid_px = 0"), ("point_voronoi", "reach_px = -1")],
+)
+def test_a_number_out_of_range_is_refused_before_an_image_is_read(method, setting, place, capsys):
+    save_disks(place)
+    (place / "imgs" / "a.tif").write_bytes(b"no picture")
+    (place / "tiny.toml").write_text(f"{TINY}[method_settings]\n{setting}\n")
+    assert train("--epochs", "1", "-o", "out", "--method", method) == 1
+    assert setting.replace("=", "is") + "; expected" in error_of(capsys)
+    assert not (place / "out").exists()

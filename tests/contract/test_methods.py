@@ -29,23 +29,29 @@ CASES = list(itertools.product(METHODS, (2, 3)))
 class Case:
     """A method with a network and samples of one kind, prepared as the loop does it."""
 
-    def __init__(self, name: str, ndim: int) -> None:
+    def __init__(self, name: str, ndim: int, n_classes: int = 2) -> None:
         torch.manual_seed(0)
         example = make_disks() if ndim == 2 else make_balls()
         patch_px = (32, 32) if ndim == 2 else (16, 32, 32)
-        self.method: Method = get_method(name)(get_method(name).Config(), 2)
-        self.samples = [make_sample(example.image, example.scribbles, IntensityRule())]
-        self.samples[0].mask = (example.mask > 0).astype(np.int16)
+        self.method: Method = get_method(name)(get_method(name).Config(), n_classes)
+        # With three classes the cells of the right half are of the second one.
+        classes = np.where(np.arange(example.mask.shape[-1]) < example.mask.shape[-1] // 2, 1, n_classes - 1)
+        scribbles = np.where(example.scribbles == 1, classes, example.scribbles).astype(np.int16)
+        mask = np.where(example.mask > 0, classes, 0).astype(np.int16)
+        self.n_classes = n_classes
+        self.samples = [make_sample(example.image, scribbles, IntensityRule(), mask)]
         self.network = build_network("light", 1, self.method.out_channels(), ndim, (1.0,) * ndim)
-        self.predictor = Predictor(self.network, 1, 2, CPU) if ndim == 2 else None
-        self.source = PatchSource(self.samples, 2, patch_px, 0.2, AugmentConfig(scale=1, rotate=False))
+        self.predictor = Predictor(self.network, 1, n_classes, CPU) if ndim == 2 else None
+        self.source = PatchSource(self.samples, n_classes, patch_px, 0.2, AugmentConfig(scale=1, rotate=False))
         self.rng = np.random.default_rng(0)
+        self.method.beside(self.network)
         self.method.prepare(self.samples)
+        self.source.look_at([0], self.method.memory_layout())
 
     def predict(self, sample):
-        """The two-disk answer of a trained network, at no cost."""
+        """The answer of a trained network, at no cost; it cannot tell cells of two classes apart."""
         p = np.clip(sample.normalised().mean(axis=0), 0.02, 0.98)
-        return np.stack([1 - p, p]).astype(np.float32)
+        return np.stack([1 - p, *[p / (self.n_classes - 1)] * (self.n_classes - 1)]).astype(np.float32)
 
     def batch(self, n: int = 2) -> Batch:
         return collate([self.source.draw(self.rng) for _ in range(n)], CPU)
@@ -92,6 +98,20 @@ def test_the_loss_falls_on_bright_disks(case):
         optimiser.step()
         losses.append(float(terms.get("strokes", loss).detach()))
     assert np.mean(losses[-4:]) < 0.7 * np.mean(losses[:4])
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_two_classes_of_cells_are_learnt_too(name):
+    case = Case(name, 2, n_classes=3)
+    case.method.refresh(case.samples, case.predict, LATER)
+    terms = case.method.loss(case.network, case.batch(4), LATER)
+    loss = torch.stack(list(terms.values())).sum()
+    loss.backward()
+    assert torch.isfinite(loss)
+    gradient = case.network.classify.weight.grad
+    assert (gradient.flatten(1).abs().sum(dim=1) > 0).tolist() == [True] * 3
+    learnt = case.method.learnt_labels(case.samples[0])
+    assert learnt is None or (learnt.shape == (64, 64) and set(np.unique(learnt)) <= {-1, 0, 1, 2})
 
 
 def test_the_head_sums_to_one(case):
@@ -144,6 +164,6 @@ def test_config_survives_json_and_refuses_unknown_keys(name):
 def test_the_docstring_cites_the_paper(name):
     text = importlib.import_module(get_method(name).__module__).__doc__
     assert "Source:" in text
-    authors, _, venue = METHODS[name].paper.partition(", ")
+    authors, _, venue = METHODS[name].paper.rpartition(", ")
     assert authors in text
     assert venue in text

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cellscribble.core.blocks import BlockGrid
 from cellscribble.core.errors import FileFormatError, OutputError
-from cellscribble.engine.block_files import BlockFiles
+from cellscribble.engine.block_files import BlockFiles, make_folders, numbered_path
 
 
 @given(data=st.data())
@@ -38,3 +38,12 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot write"):
         BlockFiles(tmp_path / "file", BlockGrid((4, 4), (4, 4)), np.uint8).write(0, np.ones((4, 4)))
+
+
+def test_the_folders_of_all_numbers_can_be_made_before_there_are_files(tmp_path):
+    make_folders(tmp_path / "seen", 2001)
+    assert {numbered_path(tmp_path / "seen", k).parent.is_dir() for k in (0, 999, 1000, 2000)} == {True}
+    assert sorted(p.name for p in (tmp_path / "seen").iterdir()) == ["0", "1", "2"]
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="choose another output"):
+        make_folders(tmp_path / "file", 1)

@@ -106,9 +106,27 @@ def test_if_no_level_fits_the_nearest_is_refused_and_all_are_named(model, tmp_pa
     assert heard["image"]["level"] == 0
 
 
+def test_labels_that_go_into_the_image_have_all_its_levels(model, tmp_path):
+    path = pyramid(tmp_path)
+    with pytest.raises(ModelError, match="--level takes another"):
+        run(path, model, into_image="cells")
+    job, heard = run(path, model, into_image="cells", rescale=True)
+    assert heard["image"]["level"] == 0
+    assert open_image(job.labels).levels == open_image(path).levels
+    assert len(open_image(path).levels) == 3
+
+
 def test_pixel_sizes_that_are_ignored_choose_nothing(model, tmp_path):
     _, heard = run(pyramid(tmp_path), model, ignore_pixel_size=True)
     assert heard["image"]["level"] == 0
+
+
+def test_of_a_stack_that_is_seen_plane_by_plane_the_plane_counts(model, tmp_path):
+    stack = disks((20, 48, 64)).repeat(2, 2).repeat(2, 3)
+    write_ome_zarr(tmp_path / "stack.zarr", stack, "CZYX", (3.0, 0.25, 0.25), kind="image", n_levels=2)
+    _, heard = run(tmp_path / "stack.zarr", model, planes=True)
+    assert heard["image"]["level"] == 1
+    assert "0.5 x 0.5 µm, is nearest" in heard["image"]["why_level"]
 
 
 def test_a_model_without_pixel_size_takes_the_finest(tmp_path):
@@ -162,6 +180,8 @@ def test_labels_of_other_units_are_in_micrometres(model, tmp_path):
     marks = path / ".zattrs"
     marks.write_text(marks.read_text().replace("micrometer", "millimeter"))
     job, _ = run(path, model, level=1, ignore_pixel_size=True)
-    ((scale, offset),) = placed(job.labels, "labels")
+    (scale, offset), (coarse_scale, coarse_offset) = placed(job.labels, "labels")
+    np.testing.assert_allclose(coarse_scale, (1000, 1000))
+    np.testing.assert_allclose(coarse_offset, (100e3 + 375, 30e3 + 375))
     np.testing.assert_allclose(scale, (500, 500))
     np.testing.assert_allclose(offset, (100e3 + 125, 30e3 + 125))

@@ -12,7 +12,7 @@ from cellscribble.core.errors import InputError
 from cellscribble.engine.costs import MOST_CUT_BYTES, Costs, Work, peak_bytes
 from cellscribble.engine.memory import parse_bytes
 from cellscribble.engine.plan import make_plan, usual_plan
-from cellscribble.infer.blockwise import DEFAULT_BLOCK_PX
+from cellscribble.infer.blockwise import DEFAULT_BLOCK_PX, PLANES_BLOCK_PX
 
 MIB = 2**20
 COSTS = Costs(held_bytes=120 * MIB, reached_bytes=0, network_bytes=250.0, network_s=4e-7)
@@ -96,6 +96,29 @@ def test_memory_rises_with_the_block_the_blocks_at_once_and_the_network(work, n)
     assert peak_bytes(work, COSTS, small, n + 1, MOST_CUT_BYTES) >= least
     dear = Costs(COSTS.held_bytes, 0, 2 * COSTS.network_bytes, COSTS.network_s)
     assert peak_bytes(work, dear, small, n, MOST_CUT_BYTES) >= least
+
+
+@settings(deadline=None)
+@given(works, st.integers(2, 64), st.integers(2, 8))
+def test_workers_share_the_cores_and_the_limit(work, n_cores, n_workers):
+    with pytest.raises(InputError, match=f"{n_workers} workers") as refused:
+        make_plan(work, COSTS, MIB, n_cores, n_workers=n_workers)
+    limit = parse_bytes(re.search("give at least (.+?)(,|$)", str(refused.value))[1])
+    plan = make_plan(work, COSTS, limit, n_cores, n_workers=n_workers)
+    assert plan.most_bytes <= limit
+    assert plan.n_networks * plan.threads <= max(1, n_cores // n_workers)
+    each = peak_bytes(work, COSTS, plan.block_px, plan.n_networks, MOST_CUT_BYTES)
+    assert plan.most_bytes >= n_workers * (each - work.fit_bytes)
+
+
+def test_of_planes_that_are_seen_one_by_one_the_network_takes_one():
+    stack = replace(work((64, 2000, 2000)), halo_px=(0, 61, 61), multiple=(1, 16, 16))
+    planes = replace(stack, by_planes=True)
+    block, dear = (32, 384, 384), replace(COSTS, network_bytes=2 * COSTS.network_bytes)
+    more = [peak_bytes(w, dear, block, 1, 0) - peak_bytes(w, COSTS, block, 1, 0) for w in (stack, planes)]
+    assert more[0] == pytest.approx(32 * more[1], rel=1e-3)
+    plan = usual_plan(planes, COSTS, 64_000 * MIB, 4, None)
+    assert plan.seconds <= usual_plan(planes, COSTS, 64_000 * MIB, 4, PLANES_BLOCK_PX).seconds
 
 
 def test_with_memory_enough_a_slide_is_cut_as_ever():

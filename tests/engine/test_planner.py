@@ -84,6 +84,22 @@ def test_a_dry_run_of_a_file_makes_no_folder(model, tmp_path):
     assert plan["writes"] == [str(tmp_path / "new" / "out" / name) for name in ("a_labels.json", "a_labels.tif")]
 
 
+def test_a_dry_run_of_planes_looks_at_one_plane_at_a_time_and_writes_nothing(model, tmp_path):
+    stack = disks((40, 150, 160))
+    write_ome_zarr(tmp_path / "stack.zarr", stack, "CZYX", (1.0, 0.5, 0.5), kind="image")
+    tifffile.imwrite(tmp_path / "stack.tif", stack[0])
+    before = listing(tmp_path)
+    plan = run(tmp_path / "stack.zarr", model, dry_run=True, planes=True, block_px=(10, 64, 64))["plan"]
+    assert listing(tmp_path) == before
+    assert (plan["how"], plan["n_blocks"], plan["halo_px"]) == ("blocks", 4 * 3 * 3, [0, 2, 2])
+    assert str(tmp_path / "stack_labels.zarr") in plan["writes"]
+    plan = run(tmp_path / "stack.tif", model, tmp_path, dry_run=True, planes=True)["plan"]
+    assert (plan["how"], plan["halo_px"]) == ("memory", [0, 2, 2])
+    assert listing(tmp_path) == before
+    heard = run(tmp_path / "stack.zarr", model, planes=True, max_memory=64 * GB)
+    assert heard["done"]["n_objects"] == 2
+
+
 def test_a_dry_run_is_refused_like_the_run_itself(slide, model, tmp_path):
     run(slide, model)
     with pytest.raises(OutputError, match="--overwrite"):

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from cellscribble.core.blocks import BlockGrid, Slices
 from cellscribble.core.errors import CellScribbleError
+from cellscribble.core.interrupt import Terminated, end_as_at_ctrl_c, terminate
 from cellscribble.engine.ready import SLAB, Ready
 from cellscribble.engine.schedule import Stage, run_stages
 from cellscribble.engine.workers import DaskExecutor, leave_interrupts_to_the_driver
@@ -317,17 +318,44 @@ def test_ctrl_c_awaits_and_reports_what_runs() -> None:
 
 
 @pytest.mark.parametrize("n_blocks", [1, 3])
-def test_ctrl_c_tears_nothing_that_finished_writes(n_blocks: int) -> None:
+@pytest.mark.parametrize(("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
+def test_ctrl_c_and_sigterm_tear_nothing_that_finished_writes(
+    n_blocks: int, number: signal.Signals, raised: type[BaseException]
+) -> None:
     written = []
 
     def finished(name: str, k: int, result: Any) -> None:
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(number)
         written.append(k)
 
     stage = Stage("see", BlockGrid((n_blocks,), (1,)), (), int)
-    with pytest.raises(KeyboardInterrupt):
-        run_stages([stage], Inline(), at_once=1, done=nothing_done(stage), finished=finished, failed=never_fails)
+    end_as_at_ctrl_c()
+    try:
+        with pytest.raises(KeyboardInterrupt) as caught:
+            run_stages([stage], Inline(), at_once=1, done=nothing_done(stage), finished=finished, failed=never_fails)
+        assert signal.getsignal(signal.SIGTERM) is terminate
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    assert type(caught.value) is raised
     assert written == [0]
+
+
+def test_workers_that_come_later_get_tasks_too() -> None:
+    places, began = iter([1, 1, 1, *[4] * 50]), []
+    gate = threading.Barrier(4, timeout=10)
+
+    def work(k: int) -> None:
+        began.append(k)
+        if k >= 2:  # from then on four at a time, or the barrier breaks
+            gate.wait()
+
+    stage = Stage("see", BlockGrid((10,), (1,)), (), work)
+    done = nothing_done(stage)
+    with ThreadPoolExecutor(4) as pool:
+        run_stages(
+            [stage], pool, at_once=lambda: next(places), done=done, finished=lambda *_: None, failed=never_fails
+        )
+    assert sorted(began) == list(range(10))
 
 
 @sends_signals
@@ -433,7 +461,7 @@ def lose_a_worker(k: int, folder: Path) -> int:
 def dask_client(request: pytest.FixtureRequest) -> Iterator[Any]:
     distributed = pytest.importorskip("distributed", reason="needs the extra cluster")
     cluster = distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=request.param, dashboard_address=None
+        n_workers=2, threads_per_worker=1, processes=request.param, dashboard_address="127.0.0.1:0"
     )
     with cluster, distributed.Client(cluster) as client:
         yield client
@@ -468,11 +496,13 @@ def test_dask_does_the_tasks_of_a_lost_worker_again(dask_client: Any, tmp_path: 
     failures = []
 
     def failed(name: str, k: int, error: BaseException) -> bool:
-        failures.append(type(error).__name__)
+        assert isinstance(error, CellScribbleError)
+        failures.append(str(error))
         return True
 
     assert run_all([Stage("see", FOUR.coarser(4), (), os._exit)], DaskExecutor(dask_client), 4, failed=failed) == []
-    assert failures == ["KilledWorker"]
+    assert len(failures) == 1
+    assert "fewer threads, or use a smaller --block" in failures[0]
 
 
 @pytest.mark.parametrize("dask_client", [False], indirect=True)

@@ -129,7 +129,7 @@ def test_a_changed_setting_starts_anew_and_is_named(tmp_path):
         (run.path("store") / "0").touch()
     with open_unfinished(folder, {"model": "abc", "settings": {"threshold": 0.6}, "level": 2}, {"a": 2}) as run:
         assert not run.resumed
-        assert run.note.endswith("starts anew: level (nothing) -> 2, settings.threshold 0.5 -> 0.6.")
+        assert run.note.endswith(": level (nothing) -> 2, settings.threshold 0.5 -> 0.6, so the run starts anew.")
         assert run.facts == {"a": 2}
         assert not done_of(run.folder, {"see": 2}).done["see"].any()
         assert not run.path("store").exists()

@@ -14,7 +14,8 @@ def image(n_channels=1, size=None, axes="CYX", **more):
 
 
 def test_an_image_like_the_training_images_fits_silently():
-    assert check_fit(image(size=(0.5, 0.5)), metadata(pixel_size_um=(0.5, 0.45))) == fit.Fit()
+    meta = metadata(pixel_size_um=(0.5, 0.45))
+    assert check_fit(image(size=(0.5, 0.5)), meta) == fit.Fit(meta)
 
 
 def test_wrong_channels_name_both_sides_and_the_remedy():
@@ -27,7 +28,7 @@ def test_wrong_channels_name_both_sides_and_the_remedy():
 
 
 def test_wrong_dimensions_say_what_to_do():
-    with pytest.raises(ModelError, match=r"2D images .* is 3D .* Stack to Images"):
+    with pytest.raises(ModelError, match=r"2D images .* is 3D .* --planes"):
         check_fit(image(axes="CZYX"), metadata(2))
     with pytest.raises(ModelError, match=r"3D images .* is 2D .* --axes"):
         check_fit(image(), metadata(3))
@@ -37,7 +38,7 @@ def test_wrong_dimensions_say_what_to_do():
 def test_pixel_sizes_may_differ_by_a_fifth(have, fits):
     meta = metadata(pixel_size_um=(0.5, 0.5))
     if fits:
-        assert check_fit(image(size=(0.5, have)), meta) == fit.Fit()
+        assert check_fit(image(size=(0.5, have)), meta) == fit.Fit(meta)
         return
     with pytest.raises(ModelError, match=r"trained on 0\.5 x 0\.5 µm; --rescale .* --ignore-pixel-size"):
         check_fit(image(size=(0.5, have)), meta)

@@ -38,6 +38,23 @@ def test_zarr_folder_is_replaced_but_a_folder_of_images_never(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["a.zarr", "photos"]
 
 
+def test_of_two_that_make_one_folder_the_first_wins(tmp_path):
+    store = tmp_path / "a.zarr"
+
+    def both() -> None:
+        with atomic_path(store) as second:
+            second.mkdir()
+            (second / "second").touch()
+            with atomic_path(store) as first:
+                first.mkdir()
+                (first / "first").touch()
+
+    with pytest.raises(OutputError, match="exists meanwhile"):
+        both()
+    assert os.listdir(tmp_path) == ["a.zarr"]
+    assert os.listdir(store) == ["first"]
+
+
 def test_output_folder_that_is_a_file_is_explained(tmp_path):
     (tmp_path / "out").touch()
     with pytest.raises(OutputError, match="choose another output folder"):

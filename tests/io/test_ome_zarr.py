@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -164,3 +165,55 @@ def test_three_stains_are_no_colour_picture(tmp_path):
     pixels = np.zeros((3, 20, 30), np.uint8)
     write_ome_zarr(tmp_path / "stains.zarr", pixels, "CYX", kind="image", channel_names=("DAPI", "GFP", "RFP"))
     assert not open_image(tmp_path / "stains.zarr").is_rgb
+
+
+@VERSIONS
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda m: m["datasets"][0].update(path="nowhere"), "lacks the array of level 0"),
+        (lambda m: m["datasets"][0].pop("path"), "lacks the array of level 0"),
+        (lambda m: m.update(axes=m["axes"][1:]), "declares axes YX for an array of shape"),
+        (lambda m: m.update(datasets=[]), "without a multiscale image"),
+    ],
+)
+def test_metadata_that_do_not_fit_the_arrays_are_an_error(tmp_path, version, change, words):
+    path = tmp_path / "a.zarr"
+    write_ome_zarr(path, np.ones((1, 40, 50), np.uint8), "CYX", kind="image", version=version)
+    group = zarr.open_group(str(path), mode="r+")
+    attributes = group.attrs.asdict()
+    change(attributes.get("ome", attributes)["multiscales"][0])
+    group.attrs.put(attributes)
+    with pytest.raises(FileFormatError, match=words):
+        open_image(path)
+
+
+def test_a_coarser_level_that_is_missing_is_no_reason_to_refuse_the_image(tmp_path):
+    path = tmp_path / "a.zarr"
+    write_ome_zarr(path, np.ones((1, 40, 50), np.uint8), "CYX", kind="image", n_levels=4)
+    shutil.rmtree(path / "2")
+    image = open_image(path)
+    assert [level.shape for level in image.levels] == [(40, 50), (20, 25)]
+    with pytest.raises(FileFormatError, match="lacks the array of level 2"):
+        open_image(path, level=2)
+
+
+def test_levels_of_a_pyramid_begin_with_the_one_that_is_read_and_tell_where_they_lie(tmp_path):
+    path = tmp_path / "a.zarr"
+    write_ome_zarr(path, np.ones((1, 7, 800, 1000), np.uint8), "CZYX", (2.0, 0.5, 0.5), kind="image", n_levels=3)
+    first, second = open_image(path, level=1).levels
+    assert (first.shape, first.scale, first.offset) == ((7, 400, 500), (2.0, 1.0, 1.0), (0.0, 0.25, 0.25))
+    assert (second.shape, second.scale, second.offset) == ((7, 200, 250), (2.0, 2.0, 2.0), (0.0, 0.75, 0.75))
+
+
+@pytest.mark.parametrize("shards", [False, True])
+def test_the_damaged_chunk_is_named(tmp_path, rng, monkeypatch, shards):
+    monkeypatch.setattr(ome_zarr_read, "LAZY_BYTES", 0)
+    path, version = tmp_path / "a.zarr", "0.5" if shards else "0.4"
+    write_ome_zarr(path, rng.integers(0, 9, (2, 2100, 600), np.uint8), "CYX", kind="image", version=version)
+    name = "0/c/1/1/0" if shards else "0/1/4/0"
+    (path / name).write_bytes(b"nonsense")
+    data = open_image(path).data
+    assert data[0].any()
+    with pytest.raises(FileFormatError, match=rf"a\.zarr/{name} cannot be unpacked"):
+        data[:, 2000:, 3:50]

@@ -60,3 +60,13 @@ def test_a_height_depends_on_its_reach_alone(spacing: tuple[float, float], rng: 
     np.testing.assert_array_equal(
         window[a:-a, b:-b], height_map(mask, 1.3, 6.0, spacing)[5 + a : 50 - a, 9 + b : 66 - b]
     )
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([(40, 30), (9, 14, 12)]), st.sampled_from([3.0, 6.5]))
+def test_the_part_asked_for_is_that_of_the_whole(seed: int, shape: tuple[int, ...], cap: float) -> None:
+    rng = np.random.default_rng(seed)
+    mask = rng.random(shape) > rng.choice([0.01, 0.1])
+    spacing = (rng.choice([1.0, 2.5]), *(1.0,) * (len(shape) - 1))
+    edges = [np.sort(rng.choice(n + 1, 2, replace=False)) for n in shape]
+    kept = tuple(slice(int(a), int(b)) for a, b in edges)
+    np.testing.assert_array_equal(height_map(mask, 1.3, cap, spacing, kept), height_map(mask, 1.3, cap, spacing)[kept])

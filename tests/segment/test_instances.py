@@ -106,8 +106,14 @@ def test_foreground_is_everything_but_background() -> None:
 def test_an_object_takes_the_class_of_most_of_its_pixels() -> None:
     labels = np.array([[1, 1, 1, 0, 2]])
     probability = np.array([[[0.1] * 3 + [0.9, 0.1]], [[0.6, 0.6, 0.2, 0.1, 0.1]], [[0.3, 0.3, 0.7, 0, 0.8]]])
-    assert object_classes(labels, probability).tolist() == [1, 2]
-    assert object_classes(np.zeros((1, 5), int), probability).tolist() == []
+    assert object_classes(labels, probability, {}).tolist() == [1, 2]
+    assert object_classes(np.zeros((1, 5), int), probability, {}).tolist() == []
+
+
+def test_a_filled_hole_says_nothing_of_the_class() -> None:
+    labels = np.ones((1, 5), int)
+    probability = np.array([[[0.1, 0.1, 0.9, 0.9, 0.9]], [[0.8, 0.8, 0, 0, 0]], [[0.1, 0.1, 0.1, 0.1, 0.1]]])
+    assert object_classes(labels, probability, {}).tolist() == [1]
 
 
 def test_parameters_survive_json() -> None:

@@ -16,7 +16,7 @@ from tests.conftest import make_balls
 from tests.train.runs import Quiet, make_fit, training_set
 
 CPU = torch.device("cpu")
-METHODS = ["scribble2label", "partial_cross_entropy"]
+METHODS = ["scribble2label", "partial_cross_entropy", "multiscale_contrastive", "grabcut"]
 
 
 def weights(fit) -> dict[str, torch.Tensor]:
@@ -32,6 +32,8 @@ def same_run(one, two) -> None:
     assert (one.epoch, one.step) == (two.epoch, two.step)
     for name, value in one.network.state_dict().items():
         assert torch.equal(value, two.network.state_dict()[name]), name
+    for name, value in one.beside.state_dict().items():
+        assert torch.equal(value, two.beside.state_dict()[name]), name
     for a, b in zip(one.network.parameters(), two.network.parameters(), strict=True):
         for key, value in one.optimiser.state[a].items():
             assert torch.equal(value, two.optimiser.state[b][key]), key
@@ -135,6 +137,18 @@ fit.run()
 
 
 @pytest.mark.slow
+def test_pictures_on_the_way_show_the_run_and_change_nothing(config, tmp_path, monkeypatch):
+    quiet = make_fit(config, tmp_path / "quiet", Quiet())
+    quiet.run()
+    assert not (tmp_path / "quiet" / "seen.png").exists()
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_PICTURES", 0.0)
+    monkeypatch.setattr(loop, "PICTURES_SHARE", 1e9)
+    drawn = make_fit(config, tmp_path / "drawn", Quiet())
+    drawn.run()
+    assert {"seen.png", "curves.png"} <= {p.name for p in (tmp_path / "drawn").iterdir()}
+    same_run(quiet, drawn)
+
+
 def test_a_fresh_process_resumes_to_the_same_weights(tiny_config, tmp_path):
     whole = make_fit(tiny_config, tmp_path / "whole", Quiet())
     whole.run()

@@ -10,10 +10,13 @@ import torch
 
 from cellscribble.bundle import ModelMetadata
 from cellscribble.config import TrainConfig
-from cellscribble.core.errors import InputError, OutputError
+from cellscribble.core.errors import InputError, OutputError, TrainingError
+from cellscribble.export.onnx import export
 from cellscribble.nn.build import build_network
 from cellscribble.train import run as module
 from cellscribble.train import timing
+from cellscribble.train.checkpoint import load_state
+from cellscribble.train.loop import Fit
 from cellscribble.train.model_facts import channel_names
 from cellscribble.train.run import patch_shape, train
 from cellscribble.train.start import check_run, choose_device, choose_run_folder, resumed_config
@@ -153,12 +156,22 @@ def test_resuming_with_other_settings_is_refused(tiny_config, tmp_path):
         ({"method": "magic"}, "method 'magic' is unknown; choose one of"),
         ({"method_settings": {"tua": 0.9}}, "unknown setting 'tua'; did you mean 'tau'?"),
         ({"encoder_weights": "w.pth"}, "encoder_weights needs a ResNet, not 'light'; give --network resnet34"),
+        (
+            {"method": "full_supervision"},
+            "from dense labels and none are given; give their folder with --labels",
+        ),
     ],
 )
 def test_wrong_settings_are_found_before_anything_is_written(settings, message, tmp_path):
     with pytest.raises(InputError, match=message):
         check_run(TrainConfig(**settings), tmp_path / "run", False)
     assert not (tmp_path / "run").exists()
+
+
+def test_labels_are_refused_for_a_method_that_must_not_see_them(tmp_path):
+    with pytest.raises(InputError, match="method scribble2label learns from strokes alone; leave --labels out"):
+        check_run(TrainConfig(), tmp_path, False, has_masks=True)
+    check_run(TrainConfig(method="full_supervision"), tmp_path, False, has_masks=True)
 
 
 def test_an_existing_run_is_not_overwritten(tmp_path):
@@ -190,3 +203,45 @@ def test_a_run_is_not_resumed_on_other_strokes(tiny_config, tmp_path):
     other.pairs[0].scribbles.data[0, 0] += 1
     with pytest.raises(InputError, match="not those the run"):
         train(other, tiny_config, tmp_path, Quiet(), resume=True)
+
+
+def test_two_runs_on_one_training_set_learn_from_the_same_strokes(tiny_config, tmp_path):
+    data = training_set()
+    config = dataclasses.replace(tiny_config, epochs=1)
+    totals = [train(data, config, tmp_path / name, Quiet()).holdout.n_total for name in "ab"]
+    assert totals[0] == totals[1]
+
+
+def test_a_run_that_diverged_can_be_exported_as_it_was_before(tiny_config, tmp_path, monkeypatch):
+    step = Fit._step
+
+    def diverge(fit, batch, progress, rate):
+        if fit.epoch == 2:
+            with torch.no_grad():
+                fit.network.classify.weight.fill_(float("nan"))
+        return step(fit, batch, progress, rate)
+
+    monkeypatch.setattr(Fit, "_step", diverge)
+    with pytest.raises(TrainingError, match=r"the loss became nan in epoch 2; .* is kept: cellscribble export"):
+        train(training_set(), tiny_config, tmp_path / "run", Quiet())
+    tensors, facts = load_state(tmp_path / "run" / "best.pt", torch.device("cpu"))
+    assert facts["epoch"] == 1
+    assert all(torch.isfinite(value).all() for value in tensors["network"].values())
+    model, _ = export(tmp_path / "run", tmp_path / "model.onnx")
+    assert model.path.exists()
+
+
+def test_weights_that_became_infinite_in_the_last_step_of_an_epoch_are_not_kept(tiny_config, tmp_path, monkeypatch):
+    step = Fit._step
+
+    def diverge(fit, batch, progress, rate):
+        terms = step(fit, batch, progress, rate)
+        if fit.step == fit.schedule.steps_per_epoch - 1:
+            with torch.no_grad():
+                fit.network.classify.weight.fill_(float("inf"))
+        return terms
+
+    monkeypatch.setattr(Fit, "_step", diverge)
+    with pytest.raises(TrainingError, match=r"a weight of the network became infinite in epoch 0; lower"):
+        train(training_set(), dataclasses.replace(tiny_config, epochs=1), tmp_path / "run", Quiet())
+    assert not (tmp_path / "run" / "best.pt").exists()

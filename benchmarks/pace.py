@@ -1,0 +1,57 @@
+"""A time budget on a machine that is not alone: the steps that it makes when it is.
+
+A run of a time budget is a number of steps. How many a machine makes is measured by short runs while it does nothing
+else; a long run then makes the steps of its budget at that pace, however long it takes beside other work. Steps draw
+from generators made of seed, epoch and step, so the result is that of the undisturbed machine, and an
+interrupted run is gone on with.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from unittest.mock import patch
+
+import torch
+
+from cellscribble.train.checkpoint import LAST, load_state
+from cellscribble.train.loop import Fit
+from cellscribble.train.plan import Schedule, Speed, budget_schedule
+from cellscribble.train.timing import reserved_s
+
+OPENING_S = 3.0
+"""Until the first step: opening the files, the network, a first measurement."""
+
+
+def measured_pace(folders: list[Path]) -> Speed:
+    """Seconds of a step, an ensembling of all images, and a score: medians over finished runs of one method."""
+    steps, refreshes, scores = [], [], []
+    for folder in folders:
+        schedule = Schedule(**load_state(folder / LAST, torch.device("cpu"))[1]["schedule"])
+        with open(folder / "history.csv", newline="") as file:
+            rows = list(csv.DictReader(file))
+        plain = median(float(r["seconds"]) for r in rows if not r["holdout_score"] and not r.get("edge_level"))
+        steps.append(plain / schedule.steps_per_epoch)
+        scores += [float(r["seconds"]) - plain for r in rows if r["holdout_score"] and not r.get("edge_level")]
+        whole = (r for r in rows if r.get("edge_level") and not r["holdout_score"])
+        refreshes += [(float(r["seconds"]) - plain) / schedule.refresh_part for r in whole]
+    return Speed(median(steps), max(1e-3, median(refreshes or [0.0])), max(0.0, median(scores)))
+
+
+@contextmanager
+def paced(speed: Speed | None) -> Iterator[None]:
+    """Within, time budgets are planned by this pace and kept to, whatever the clock says; None changes nothing."""
+    if speed is None:
+        yield
+        return
+
+    def plan(fit: Fit, began: float) -> None:
+        assert fit.config.minutes is not None
+        left_s = fit.config.minutes * 60 - reserved_s(fit) - OPENING_S
+        fit.schedule = budget_schedule(left_s, speed, fit.method.two_stages)
+
+    with patch("cellscribble.train.run.plan_run", plan):
+        yield

@@ -1,0 +1,76 @@
+"""`cellscribble measure`: tables of objects as CellProfiler exports them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cellscribble.cli.output import emit, progress_bar, say, shorten
+from cellscribble.cli.predict import parse_block
+from cellscribble.core.errors import BatchError
+from cellscribble.measure.tables import Wanted, measure_files
+
+EPILOG = """\b
+Examples:
+  cellscribble measure cellscribble_out ./imgs
+  cellscribble measure slide_labels.zarr slide.zarr --channels DAPI,GFP
+"""
+
+
+def _parse_names(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in value.split(",") if name.strip())
+
+
+@click.command(epilog=EPILOG)
+@click.argument("labels", metavar="LABELS", type=click.Path(path_type=Path))
+@click.argument("images", metavar="[IMAGES]", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--out",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    default="cellscribble_measurements",
+    show_default=True,
+    help="Folder of the tables.",
+)
+@click.option("--objects", metavar="NAME", default="Cells", show_default=True, help="What the objects are called.")
+@click.option("--channels", metavar="NAMES", default="", callback=_parse_names, help="Such as DAPI,GFP.")
+@click.option("--level", type=click.IntRange(0), default=0, metavar="N", help="Pyramid level, 0 is the finest.")
+@click.option("--block", "block_px", metavar="PX", callback=parse_block, help="Block size, 2048 or z,y,x.")
+@click.option("--quick", is_flag=True, help="Leave out hulls, radii and quartiles: for millions of objects.")
+@click.option("--overwrite", is_flag=True, help="Replace tables that exist.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON lines on stdout.")
+def command(
+    labels: Path,
+    images: Path | None,
+    out: Path,
+    objects: str,
+    channels: tuple[str, ...],
+    level: int,
+    block_px: tuple[int, ...] | None,
+    quick: bool,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Measure the objects of LABELS, and the channels of IMAGES in them: two files, or two folders paired by name.
+
+    Writes MyExpt_Cells.csv and MyExpt_Image.csv with the columns of CellProfiler. Block by block, so an OME-Zarr
+    may be of any size.
+    """
+    with progress_bar("measure") as bar:
+
+        def report(event: str, /, **fields: Any) -> None:
+            if event == "progress":
+                bar.update(fields["done"], 1.0, shorten(fields["name"]))
+                return
+            if as_json:
+                emit(event, **fields)
+            say(f"{fields['image']}: {fields['n_objects']} objects")
+
+        wanted = Wanted(objects, channels, level, block_px, quick)
+        tables = measure_files(labels, images, out, wanted, report, overwrite=overwrite)
+    say(f"tables: {tables.objects}, {tables.images}")
+    if tables.failures:
+        raise BatchError(tables.failures, len(tables.rows))

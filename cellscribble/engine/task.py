@@ -1,0 +1,75 @@
+"""What is to be done with one large image, and what is decided about it at the start."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cellscribble.bundle import Model, ModelMetadata
+from cellscribble.core.intensity import fit_intensity
+from cellscribble.core.volume import ImageVolume
+from cellscribble.engine.options import PredictOptions
+from cellscribble.infer.blockwise import READ_ERRORS, reading
+from cellscribble.infer.predict import CLASSES, segmenter_of
+from cellscribble.segment.parameters import InstanceParameters
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One image to segment.
+
+    settings : of the objects; None where the labels are classes
+    probability, uncertainty : whether they are kept
+    skip_empty : whether empty blocks are spared the network
+    skip_damaged : whether blocks that cannot be read are left out instead of ending the run
+    version : of OME-Zarr that is written
+    source : path from the labels to their image, where they become part of it
+    """
+
+    image: ImageVolume
+    settings: InstanceParameters | None
+    probability: bool = False
+    skip_empty: bool = True
+    skip_damaged: bool = False
+    version: str = "0.4"
+    uncertainty: bool = False
+    source: str = ""
+
+
+def task_of(image: ImageVolume, model: Model, options: PredictOptions, version: str, source: str = "") -> Task:
+    """What these options ask of an image; `version` and `source` as in `Task`.
+
+    Raises
+    ------
+    InputError
+        As `segmenter_of`.
+    """
+    name, parameters = segmenter_of(model, as_classes=options.as_classes, threshold=options.threshold)
+    return Task(
+        image,
+        None if name == CLASSES else InstanceParameters.from_dict(parameters),
+        probability=options.probability,
+        skip_empty=options.skip_empty,
+        skip_damaged=options.on_error == "skip",
+        version=version,
+        uncertainty=options.uncertainty,
+        source=source,
+    )
+
+
+def facts_of(task: Task, meta: ModelMetadata, block_px: Sequence[int]) -> dict[str, Any]:
+    """What is decided once for an image and kept when the run is resumed: block size, as planned, and intensity.
+
+    Raises
+    ------
+    InputError, FileFormatError
+        As `predict_probability`.
+    """
+    with reading(task.image):
+        intensity = fit_intensity(task.image, meta.intensity, READ_ERRORS if task.skip_damaged else ())
+    return {
+        "block_px": list(block_px),
+        "low": list(intensity.low),
+        "high": list(intensity.high),
+    }

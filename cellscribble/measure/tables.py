@@ -1,0 +1,248 @@
+"""Tables as CellProfiler exports them: a line an object, and a line an image."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+
+from cellscribble.core.errors import CellScribbleError, InputError
+from cellscribble.core.volume import ImageVolume
+from cellscribble.io.atomic import atomic_path, check_writable, is_zarr
+from cellscribble.io.cppipe import cellprofiler_name
+from cellscribble.io.images import image_name, list_images, natural_key, open_image
+from cellscribble.measure.blockwise import BLOCK_PX, sum_objects
+from cellscribble.measure.features import Columns, feature_table
+from cellscribble.measure.whole import whole_object_table
+from cellscribble.metrics.pairs import files_by_name
+
+PREFIX = "MyExpt_"
+"""CellProfiler's own, so that scripts find the files."""
+
+RGB_CHANNELS = ("Red", "Green", "Blue")
+
+
+class Report(Protocol):
+    """Hears what happens: events "progress" and "done" with their fields."""
+
+    def __call__(self, event: str, /, **fields: Any) -> None: ...
+
+
+@dataclass(slots=True)
+class Tables:
+    """The files that were written, the lines of the table of images, and what failed, by image name, in words."""
+
+    objects: Path
+    images: Path
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is measured and what it is called.
+
+    objects : CellProfiler's name of the objects
+    channels : names of the images' channels; by default those of the files
+    level : pyramid level of labels, and of images as well unless a coarser one of theirs has the labels' shape
+    block_px : size of a block
+    quick : leave out what needs an object whole (see `cellscribble.measure.whole`)
+    """
+
+    objects: str = "Cells"
+    channels: tuple[str, ...] = ()
+    level: int = 0
+    block_px: tuple[int, ...] | None = None
+    quick: bool = False
+
+
+def measure_files(
+    labels: str | Path,
+    images: str | Path | None,
+    out: str | Path,
+    wanted: Wanted,
+    report: Report,
+    *,
+    overwrite: bool = False,
+) -> Tables:
+    """Measure all objects of label files and write ``MyExpt_OBJECTS.csv`` and ``MyExpt_Image.csv``.
+
+    Parameters
+    ----------
+    labels, images : files or folders, paired by name: ``a_labels.tif`` with ``a.tif``; two files are a pair
+    out : folder of the tables
+
+    Returns
+    -------
+    Tables; an image that fails is noted and the others go on. Nothing is written if all fail.
+
+    Raises
+    ------
+    InputError
+        If a path holds nothing, or the objects' name is not one for CellProfiler.
+    OutputError
+        If a table exists (without `overwrite`) or cannot be written.
+    """
+    if cellprofiler_name(wanted.objects) != wanted.objects:
+        raise InputError(
+            f"objects cannot be called {wanted.objects!r} in CellProfiler; "
+            f"letters, digits and _ are allowed, such as {cellprofiler_name(wanted.objects)}"
+        )
+    out = Path(out)
+    tables = Tables(out / f"{PREFIX}{wanted.objects}.csv", out / f"{PREFIX}Image.csv")
+    check_writable(tables.objects, overwrite)
+    check_writable(tables.images, overwrite)
+    pairs, tables.failures = _pairs(Path(labels), None if images is None else Path(images))
+    names: list[str] = []
+    with atomic_path(tables.objects, overwrite) as temporary:
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            for index, (name, label_file, image_file) in enumerate(pairs):
+                try:
+                    columns, row = _measure(
+                        name, label_file, image_file, wanted, report, index / len(pairs), len(pairs)
+                    )
+                    if names and list(columns) != names:
+                        raise InputError(f"{label_file} has other channels or classes than the images before it")
+                except (CellScribbleError, OSError) as error:
+                    tables.failures[name] = str(error)
+                    continue
+                tables.rows.append({"ImageNumber": len(tables.rows) + 1, **row})
+                _write_objects(file, columns, len(tables.rows), header=not names)
+                names = list(columns)
+                report("done", image=name, labels=label_file, n_objects=row[f"Count_{wanted.objects}"])
+        if not tables.rows:
+            raise InputError("; ".join(f"{name}: {message}" for name, message in tables.failures.items()))
+    with atomic_path(tables.images, overwrite) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(
+            file, list(dict.fromkeys(key for row in tables.rows for key in row)), lineterminator="\n"
+        )
+        writer.writeheader()
+        writer.writerows(tables.rows)
+    return tables
+
+
+def _pairs(labels: Path, images: Path | None) -> tuple[list[tuple[str, Path, Path | None]], dict[str, str]]:
+    found = files_by_name(labels)
+    if images is None:
+        return [(name, file, None) for name, files in sorted(found.items()) for file in files], {}
+    given = list_images(images)
+    if len(found) == 1 and given == [images]:
+        ((name, (file, *_)),) = found.items()
+        return [(name, file, images)], {}
+    by_name = {image_name(path): path for path in given}
+    pairs: list[tuple[str, Path, Path | None]] = []
+    failures = {}
+    for name in sorted(found, key=lambda name: natural_key(Path(name))):
+        if len(found[name]) > 1:
+            failures[name] = f"several files have this name: {', '.join(map(str, found[name]))}; keep one"
+        elif name not in by_name:
+            failures[name] = f"no image {name} in {images}"
+        else:
+            pairs.append((name, found[name][0], by_name[name]))
+    return pairs, failures
+
+
+def _open_image_of(labels: ImageVolume, file: Path, level: int) -> ImageVolume:
+    """The image at this level, or at the coarser one that has the labels' shape: they may have been made of that."""
+    image = open_image(file, level=level)
+    shapes = [one.shape for one in image.levels]
+    further = shapes.index(labels.spatial_shape) if labels.spatial_shape in shapes else 0
+    return open_image(file, level=level + further) if further else image
+
+
+def _measure(
+    name: str, label_file: Path, image_file: Path | None, wanted: Wanted, report: Report, begun: float, n_images: int
+) -> tuple[Columns, dict[str, Any]]:
+    """The columns of the objects of one image, and its line in the table of images."""
+    labels = open_image(label_file, level=wanted.level)
+    image = None if image_file is None else _open_image_of(labels, image_file, wanted.level)
+    channels = () if image is None else channel_names(image, wanted.channels)
+
+    block_px = wanted.block_px or BLOCK_PX[labels.ndim]
+    n_passes = 1 if wanted.quick else 2
+
+    def progress(done: int, total: int, before: int = 0) -> None:
+        report("progress", name=name, done=begun + (before + done / total) / n_passes / n_images)
+
+    sums = sum_objects(labels, image, block_px=block_px, progress=progress)
+    full = 1.0 if image is None else _full_scale(image.data.dtype)
+    columns = feature_table(sums, channels, [full] * len(channels))
+    if not wanted.quick:
+        second = functools.partial(progress, before=1)
+        columns |= whole_object_table(labels, image, sums, channels, full, block_px, second)
+    columns = dict(sorted(columns.items()))
+    row: dict[str, Any] = {f"Count_{wanted.objects}": len(sums), "Metadata_Name": name}
+    found = read_classes(label_file)
+    if found is not None and len(found[1]) >= int(sums.ids.max(initial=0)):
+        class_names, classes = found
+        columns["CellScribble_Class"] = classes[sums.ids - 1]
+        for number, class_name in enumerate(class_names[1:], start=1):
+            count = int((columns["CellScribble_Class"] == number).sum())
+            row[f"Count_{wanted.objects}_{cellprofiler_name(class_name)}"] = count
+    size = labels.pixel_size_um or (image.pixel_size_um if image is not None else None)
+    if size is not None:
+        unit = f"mm{labels.ndim}"
+        extent = labels.n_pixels * math.prod(size) / 1000.0**labels.ndim
+        counts = {key: value for key, value in row.items() if key.startswith("Count_")}
+        row |= {f"Density_{key.removeprefix('Count_')}_per_{unit}": value / extent for key, value in counts.items()}
+        row |= {f"Size_{unit}": extent}
+    row |= _file_columns("Objects", wanted.objects, label_file)
+    for channel in channels:
+        assert image_file is not None
+        row |= _file_columns("", channel, image_file)
+    return columns, row
+
+
+def channel_names(image: ImageVolume, given: Sequence[str] = ()) -> tuple[str, ...]:
+    """What CellProfiler's columns call the channels: as `given`, as in the file, or Red, Grey, Channel_1 ..."""
+    if given and len(given) != image.n_channels:
+        raise InputError(f"{len(given)} names for the {image.n_channels} channels of {image.name}: {', '.join(given)}")
+    if not given and not image.channel_names:
+        if image.n_channels == 1:
+            return ("Grey",)
+        return RGB_CHANNELS if image.is_rgb else tuple(f"Channel_{k + 1}" for k in range(image.n_channels))
+    return tuple(cellprofiler_name(name) for name in given or image.channel_names)
+
+
+def read_classes(label_file: Path) -> tuple[list[str], npt.NDArray[np.int64]] | None:
+    """Names of the classes, background first, and the class of each object (n,), as `predict` leaves them."""
+    try:
+        record = json.loads(label_file.with_name(f"{image_name(label_file)}.json").read_text(encoding="utf-8"))
+        numbers = record.get("object_classes")
+        if numbers is None and is_zarr(label_file):
+            group = zarr.open_group(str(label_file), mode="r")
+            numbers = np.asarray(group["object_classes"]) if "object_classes" in group else None
+        if numbers is None:
+            return None
+        return [str(name) for name in record["classes"]], np.asarray(numbers, np.int64)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        # A JSON file of somebody else, or none: objects of one kind.
+        return None
+
+
+def _full_scale(dtype: Any) -> float:
+    return float(np.iinfo(dtype).max) if dtype in (np.uint8, np.uint16) else 1.0
+
+
+def _file_columns(kind: str, name: str, path: Path) -> dict[str, str]:
+    return {f"{kind}FileName_{name}": path.name, f"{kind}PathName_{name}": str(path.resolve().parent)}
+
+
+def _write_objects(file: Any, columns: Columns, image_number: int, *, header: bool) -> None:
+    writer = csv.writer(file, lineterminator="\n")
+    if header:
+        writer.writerow(["ImageNumber", "ObjectNumber", *columns])
+    n = len(columns["Number_Object_Number"])
+    for begin in range(0, n, 1 << 14):
+        part = [values[begin : begin + (1 << 14)].tolist() for values in columns.values()]
+        lines = zip(part[list(columns).index("Number_Object_Number")], *part, strict=True)
+        writer.writerows((image_number, *line) for line in lines)

@@ -1,0 +1,161 @@
+"""Measurements for which an object must be seen whole: hull, widths, radii, surface, quartiles.
+
+Each object is looked at in its own bounding box. Those that begin in one block are read together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+from scipy.spatial import ConvexHull, QhullError
+from skimage.measure import marching_cubes, mesh_surface_area
+from skimage.morphology import convex_hull_image
+
+from cellscribble.core.blocks import BlockGrid, Slices
+from cellscribble.core.volume import ImageVolume
+from cellscribble.measure.blockwise import label_numbers
+from cellscribble.measure.features import Columns
+from cellscribble.measure.sums import Sums
+
+Array = npt.NDArray[Any]
+
+MAX_BOX_PIXELS = 1 << 26
+"""Of larger objects these measurements are nan: they would have to be in memory whole."""
+
+_SHAPE_2D = ("ConvexArea", "Solidity", "MaximumRadius", "MeanRadius", "MedianRadius", "MinFeretDiameter")
+_SHAPE = {2: (*_SHAPE_2D, "MaxFeretDiameter"), 3: ("SurfaceArea",)}
+_GREY = ("LowerQuartileIntensity", "MedianIntensity", "UpperQuartileIntensity", "MADIntensity")
+
+
+def whole_object_table(
+    labels: ImageVolume,
+    image: ImageVolume | None,
+    sums: Sums,
+    channels: Sequence[str],
+    full_scale: float,
+    block_px: Sequence[int],
+    progress: Callable[[int, int], None],
+) -> Columns:
+    """The features of each object, name to (n,) float64, as CellProfiler defines them.
+
+    Quartiles and median stand at n * q in the n sorted values, counted from 0, between two values in proportion.
+    MAD is in 2D the median distance from the median, in 3D the distance that a third does not reach, as CellProfiler
+    4.2 has it. Areas and lengths are in pixels; `SurfaceArea` in pixels as large as those along y.
+
+    Parameters
+    ----------
+    labels, image, sums : as `sum_objects` has and gives them
+    channels : names of the image's channels
+    full_scale : the value that becomes 1
+    block_px : objects that begin in a block of this size are read together
+    """
+    shape_names = [f"AreaShape_{name}" for name in _SHAPE[labels.ndim]]
+    grey_names = [f"Intensity_{name}_{channel}" for channel in channels for name in _GREY]
+    out = np.full((len(shape_names) + len(grey_names), len(sums)), np.nan)
+    size = labels.pixel_size_um or (1.0,) * labels.ndim
+    spacing = tuple(s / size[-2] for s in size)
+    boxes = [
+        tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        for low, high in zip(sums.low.tolist(), sums.high.tolist(), strict=True)
+    ]
+    for objects, done in _by_block(sums, labels.spatial_shape, block_px):
+        small = [i for i in objects if _n_pixels(boxes[i]) <= MAX_BOX_PIXELS]
+        for group in _apart(small, boxes, block_px):
+            window = _around([boxes[i] for i in group])
+            numbers = label_numbers(labels.data[(0, *window)], labels.name)
+            values = np.zeros((0, *numbers.shape))
+            if image is not None:
+                values = np.asarray(image.data[(slice(None), *window)])
+            for i in group:
+                box = tuple(slice(b.start - w.start, b.stop - w.start) for b, w in zip(boxes[i], window, strict=True))
+                mask = numbers[box] == sums.ids[i]
+                found = _shape_2d(mask) if labels.ndim == 2 else [_surface(numbers, int(sums.ids[i]), box, spacing)]
+                for channel in values:
+                    found += _quartiles(channel[box][mask] / full_scale, labels.ndim)
+                out[:, i] = found
+        progress(done, len(sums))
+    return dict(zip([*shape_names, *grey_names], out, strict=True))
+
+
+def _around(boxes: list[Slices]) -> Slices:
+    """The window that holds all boxes and a pixel around them; it may end beyond the image, as slices may."""
+    axes = list(zip(*boxes, strict=True))
+    return tuple(slice(max(min(s.start for s in axis) - 1, 0), max(s.stop for s in axis) + 1) for axis in axes)
+
+
+def _by_block(sums: Sums, shape: tuple[int, ...], block_px: Sequence[int]) -> list[tuple[list[int], int]]:
+    """The objects that begin in each block, block after block, and how many are done then."""
+    grid = BlockGrid(shape, tuple(block_px))
+    place = np.ravel_multi_index(tuple((sums.low // np.array(grid.block_px)).T), grid.counts)
+    order = np.argsort(place, kind="stable")
+    cuts = np.flatnonzero(np.diff(place[order], prepend=-1))
+    ends = np.append(cuts, len(order))[1:]
+    return [(order[a:b].tolist(), int(b)) for a, b in zip(cuts, ends, strict=True)]
+
+
+def _apart(objects: list[int], boxes: list[Slices], block_px: Sequence[int]) -> list[list[int]]:
+    """Objects of one block that are read together; one that is wider than a block is read alone."""
+    together: list[int] = []
+    alone: list[list[int]] = []
+    for i in objects:
+        wide = any(b.stop - b.start > n for b, n in zip(boxes[i], block_px, strict=True))
+        if wide:
+            alone.append([i])
+        else:
+            together.append(i)
+    return [*alone, together] if together else alone
+
+
+def _n_pixels(box: Slices) -> int:
+    return int(np.prod([b.stop - b.start for b in box], dtype=float))
+
+
+def _shape_2d(mask: npt.NDArray[np.bool_]) -> list[float]:
+    # A pixel's distance to the outside of the object, whose box ends at it.
+    inside = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1][mask]
+    hull = int(convex_hull_image(mask).sum()) if mask.sum() > 1 else 1  # type: ignore[no-untyped-call]
+    narrowest, widest = feret_diameters(np.argwhere(mask))
+    radii = [float(inside.max()), float(inside.mean()), float(np.median(inside))]
+    return [hull, int(mask.sum()) / hull, *radii, narrowest, widest]
+
+
+def feret_diameters(points: Array) -> tuple[float, float]:
+    """Least and largest distance of two parallel lines that hold the points (n, 2) between them."""
+    try:
+        corners = points[ConvexHull(points).vertices].astype(float)
+    except (QhullError, ValueError):
+        # On one line, or fewer than three.
+        return 0.0, float(np.sqrt(((points.max(axis=0) - points.min(axis=0)) ** 2).sum()))
+    apart = corners[:, np.newaxis] - corners
+    sides = np.roll(corners, -1, axis=0) - corners
+    across = np.stack([-sides[:, 1], sides[:, 0]], axis=1) / np.linalg.norm(sides, axis=1)[:, np.newaxis]
+    heights = corners @ across.T
+    return float(np.ptp(heights, axis=0).min()), float(np.sqrt((apart**2).sum(axis=-1).max()))
+
+
+def _surface(numbers: Array, own: int, box: Slices, spacing: tuple[float, ...]) -> float:
+    volume = numbers[tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in box)] == own
+    try:
+        mesh = marching_cubes(volume, method="lewiner", spacing=spacing, level=0)  # type: ignore[no-untyped-call]
+    except (ValueError, RuntimeError):
+        # It fills its box up to the image's border: no surface inside the image.
+        return float("nan")
+    return float(mesh_surface_area(*mesh[:2]))  # type: ignore[no-untyped-call]
+
+
+def _quartiles(values: Array, ndim: int) -> list[float]:
+    ordered = np.sort(values.astype(float))
+    lower, median, upper = (_quantile(ordered, share) for share in (0.25, 0.5, 0.75))
+    return [lower, median, upper, _quantile(np.sort(abs(ordered - median)), 1 / ndim)]
+
+
+def _quantile(ordered: Array, share: float) -> float:
+    at = len(ordered) * share
+    k = int(at)
+    if k >= len(ordered) - 1:
+        return float(ordered[k])
+    return float(ordered[k] * (1 - (at - k)) + ordered[k + 1] * (at - k))

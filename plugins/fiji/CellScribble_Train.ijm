@@ -1,0 +1,33 @@
+// Plugins > CellScribble > CellScribble Train
+// run("CellScribble Train", "images=[folder] scribbles=[folder] minutes=5 output=[]");
+// Scribbles: by default in the folder of the images, where Annotate puts them.
+
+begin();
+images = "";
+if (!by_macro) images = call("ij.Prefs.get", "cellscribble.images", "");
+Dialog.create("CellScribble Train");
+Dialog.addDirectory("Images", images);
+Dialog.addString("Scribbles (folder; empty: beside the images)", "", 30);
+Dialog.addNumber("Minutes", 5);
+Dialog.addString("Output (folder of the run; empty: a new one)", "", 30);
+Dialog.show();
+images = no_separator(Dialog.getString());
+scribbles = no_separator(Dialog.getString());
+minutes = Dialog.getNumber();
+output = no_separator(Dialog.getString());
+
+if (images == "" || !File.exists(images)) fail("there is no folder of images " + images + "; choose one with Images");
+if (scribbles == "") scribbles = images;
+if (output == "") {
+    getDateAndTime(year, month, week, day, hour, minute, second, millisecond);
+    output = images + File.separator + "cellscribble_runs" + File.separator
+        + year + "-" + IJ.pad(month + 1, 2) + "-" + IJ.pad(day, 2) + "_" + IJ.pad(hour, 2) + IJ.pad(minute, 2) + IJ.pad(second, 2);
+}
+showStatus("CellScribble trains for " + minutes + " min ...");
+model = answer_of(exec(python, "-P", "-m", "cellscribble", "--macro", "train", images, scribbles, "--minutes", d2s(minutes, 3), "-o", output));
+// Predict offers it.
+call("ij.Prefs.set", "cellscribble.model", model);
+done(model);
+showStatus("CellScribble: trained, model " + model);
+
+// include common.ijm

@@ -1,0 +1,148 @@
+// Functions that all CellScribble commands share: fiji-install copies them into each.
+// Plain ImageJ 1.53 and Fiji run this alike; no update site, no jar.
+
+// What a macro that called a command asks for: call("ij.Prefs.get", "cellscribble.result", "") is the path of
+// what was made, or empty, and then "cellscribble.error" says why.
+
+var by_macro = false;
+
+function begin() {
+    // Asked now, since each run() below changes the answer. Joined to a text, since ImageJ compares Java's null with none.
+    options = "" + call("ij.Macro.getOptions");
+    if (options != "null") by_macro = true;
+    call("ij.Prefs.set", "cellscribble.result", "");
+    call("ij.Prefs.set", "cellscribble.error", "");
+}
+
+function done(path) {
+    call("ij.Prefs.set", "cellscribble.result", path);
+}
+
+// Ends the command with one line: in a window for a person, in the log for a macro, which no window may stop.
+function fail(message) {
+    call("ij.Prefs.set", "cellscribble.error", message);
+    showStatus("CellScribble: " + message);
+    if (by_macro) {
+        print("ERROR CellScribble: " + message);
+        exit();
+    }
+    exit("CellScribble: " + message);
+}
+
+// What stands after OK in the last line of the program's answer.
+function answer_of(text) {
+    lines = split(text, "\n\r");
+    last = "";
+    for (i = 0; i < lines.length; i++)
+        if (lengthOf(lines[i]) > 0) last = lines[i];
+    if (startsWith(last, "OK ")) return substring(last, 3);
+    if (last == "OK") return "";
+    if (startsWith(last, "ERROR ")) fail(substring(last, 6));
+    if (startsWith(last, "Cannot run program"))
+        fail("the program " + python + " is not there or may not be run; type `cellscribble fiji-install` with your Fiji folder again");
+    fail("the program ended without an answer (" + last + "); look into the newest cellscribble log in the temporary folder, or type `cellscribble doctor`");
+}
+
+// A text as a file name on any system.
+function file_name(title) {
+    title = replace(title, "\\.ome\\.tiff?$", "");
+    title = replace(title, "\\.(tiff?|png|jpe?g|bmp|lsm)$", "");
+    return replace(title, "[/\\\\:*?\"<>|\t\n]", "_");
+}
+
+function no_separator(folder) {
+    while (lengthOf(folder) > 1 && (endsWith(folder, "/") || endsWith(folder, "\\")))
+        folder = substring(folder, 0, lengthOf(folder) - 1);
+    return folder;
+}
+
+function temporary_folder() {
+    folder = getDirectory("temp");
+    if (!endsWith(folder, File.separator)) folder = folder + File.separator;
+    folder = folder + "cellscribble_" + d2s(getTime(), 0) + "_" + d2s(floor(random * 1000000), 0);
+    File.makeDirectory(folder);
+    if (!File.isDirectory(folder)) fail("the temporary folder " + folder + " cannot be made; free some space there");
+    return folder + File.separator;
+}
+
+function remove_folder(folder) {
+    files = getFileList(folder);
+    for (i = 0; i < files.length; i++) {
+        if (endsWith(files[i], "/")) remove_folder(folder + files[i]);
+        else ok = File.delete(folder + files[i]);
+    }
+    // getFileList leaves hidden files out; these are a Zarr store's.
+    hidden = newArray(".zattrs", ".zarray", ".zgroup");
+    for (i = 0; i < hidden.length; i++)
+        if (File.exists(folder + hidden[i])) ok = File.delete(folder + hidden[i]);
+    ok = File.delete(folder);
+}
+
+// Objects 1, 2, 3 ... in colours far from each other, background black.
+function colour_labels() {
+    reds = newArray(256); greens = newArray(256); blues = newArray(256);
+    for (i = 0; i < 256; i++) {
+        reds[i] = parseInt(substring(label_colours, 6 * i, 6 * i + 2), 16);
+        greens[i] = parseInt(substring(label_colours, 6 * i + 2, 6 * i + 4), 16);
+        blues[i] = parseInt(substring(label_colours, 6 * i + 4, 6 * i + 6), 16);
+    }
+    if (nSlices > 1) Stack.getStatistics(area, mean, lowest, highest);
+    else getStatistics(area, mean, lowest, highest);
+    setLut(reds, greens, blues);
+    // One colour a number up to 255; above, numbers that are near each other share one.
+    setMinAndMax(0, maxOf(255, highest));
+    return highest;
+}
+
+// ROIs of a label file into the ROI Manager, made by Python: exact, and fast.
+function show_rois(labels, zip, image) {
+    made = answer_of(exec(python, "-P", "-m", "cellscribble", "--macro", "rois", labels, zip, "--overwrite"));
+    if (roiManager("count") > 0) {
+        // They may be a person's work.
+        kept = getDirectory("temp") + "cellscribble_rois_before_" + d2s(getTime(), 0) + ".zip";
+        roiManager("deselect");
+        roiManager("save", kept);
+        print("CellScribble: the ROI Manager's ROIs were saved to " + kept);
+        roiManager("reset");
+    }
+    if (!File.exists(zip)) {
+        fail("the image is too large for ImageJ's ROIs; they were written as tiles: " + made);
+    }
+    selectImage(image);
+    roiManager("open", zip);
+    selectImage(image);
+    roiManager("show all without labels");
+}
+
+// Opens a label file as it is best seen; `image` (0: none) is what its ROIs are shown on.
+function open_labels(path, image, with_rois) {
+    open(path);
+    labels = getImageID();
+    rename(File.getName(path));
+    highest = colour_labels();
+    if (with_rois) {
+        zip = temporary_folder();
+        if (image == 0) image = labels;
+        if (highest > 0) show_rois(path, zip + "rois.zip", image);
+        remove_folder(zip);
+    }
+    selectImage(labels);
+}
+
+var label_colours =
+    "000000ff333300ff005500ff00ffffeeaaffffdd55006600ff00ddaa77660077aa0055dd99ff99bb1166ffffffccff00" +
+    "ff88000088777744888877119933118811aaaabb8855bb00ff77776699ffaaccffeeaa66ff66cc00cc99ffbbcc555555" +
+    "cc00ff88cccc00ff77bb77ffffffaa99bb44ff0066556633bb66889988aa00bb550055aabbffcc5533dd00ccffbb7700" +
+    "aa0088aa0033559955bbff66ffee00ff7744ff0099775522eeccaaeeaa00ff669900ffaabbcc11774455dd55ffff5500" +
+    "ccbb66aaaaaa7766cceeccff77ee113399aaaa55bbff99cc9944447777bb00663366bb99bb2200449922998855ffaa99" +
+    "445577eeff77bb77bb668877bbaa22bb6644aadd88557700bb550044aaee993377116677ddeecc00ccddff77ff77ffdd" +
+    "cc22bb77ee668899449922dd11dd33dd4444aa7733ee889999ffffdd66aaff00007744ccff9944aaaaeecc5566ddccdd" +
+    "0077ee99dd1100ccbbbb88ee77ffbb993355ff11bb66cc777799bbffdd99bbeeff7777ffeeff44bb8899887777ee1144" +
+    "dd3366ff00ff775544eebb550055ff88440088bb11ee88ee7733ff99dd66ffcc0000aa66dd3399667788ee8855665588" +
+    "7733990088ddbb00ccccaa77ccdd7700aa22336655cc55339955ff889900779966ee0077cc99ccddcc00995588008833" +
+    "99bbccaa44dd77ddaaaa880066bbddccccbb00aaaaccffeeccaa99cc8866aaddbb11dd6600ffccdd55ccdd55001166aa" +
+    "ccff88777755ccdd990033ff77ddcccc0022665500dd999977773388bb779966bb77ff5599bbaabb994400885500aa88" +
+    "aa2222669900eedd779900ffcccc4488442277bb55bbdd5533dd88dd22005544aaee8877dd7711bb4477886688447733" +
+    "99119988dd4466cc551177779988dd33ff44ff44666655eebb4499aaff22999977669933ddffaacc7777883388556611" +
+    "bb4444aaaaccffdddd7788bbaaaa66aaaa44555533dd99223377559966775555aa0099cc9988ff665566ffeebb66aaff" +
+    "ffbbee00bb00ccaabbff44dd559977446666dd22aadd88aa99660066ff88cc55dd5577cc77ddee77aaaadd4488ff4499";

@@ -1,0 +1,138 @@
+// Reading and saving strokes, for Annotate and for the tools that it puts into the tool bar.
+// NAME_rois.zip beside an image is the person's truth; scribbles/NAME.tif is made from it.
+
+function images_folder() {
+    return call("ij.Prefs.get", "cellscribble.images", "") + File.separator;
+}
+
+function list_images(folder) {
+    files = getFileList(folder);
+    list = newArray(0);
+    for (i = 0; i < files.length; i++) {
+        name = toLowerCase(files[i]);
+        stem = file_name(name);
+        if (matches(name, "[^.].*\\.(tiff?|png|jpe?g|bmp)") && !matches(stem, ".*_(labels|probability|uncertainty|overlay|scribbles?|strokes)"))
+            list = Array.concat(list, files[i]);
+    }
+    return list;
+}
+
+function image_folder() {
+    folder = getInfo("image.directory");
+    if (folder == "") fail("this image has no file, so its strokes have no place; save it as TIFF, then draw");
+    return "" + no_separator(folder) + File.separator;
+}
+
+function open_image(name) {
+    path = "" + images_folder() + name;
+    if (!File.exists(path)) fail("there is no image " + path);
+    open(path);
+    load_strokes();
+    showStatus(name + ": " + Overlay.size + " strokes (n next, p previous, z undo)");
+}
+
+// The strokes on the disk onto the image, once for each window: what is on the disk is never overwritten unread.
+function load_strokes() {
+    mark = "," + getImageID() + ",";
+    if (indexOf(loaded, mark) >= 0) return;
+    name = file_name(getInfo("image.filename"));
+    zip = "" + image_folder() + name + "_rois.zip";
+    old = "" + image_folder() + "." + name + "_rois.old.zip";
+    // Killed between two renamings: the one before is still there.
+    if (!File.exists(zip) && File.exists(old)) ok = File.rename(old, zip);
+    if (File.exists(zip)) {
+        if (!startsWith(File.openAsRawString(zip, 4), "PK" + fromCharCode(3)))
+            fail(zip + " is no zip of ROIs; move it away, or save it again from the ROI Manager");
+        Overlay.remove;
+        setBatchMode(true);
+        kept = take_manager();
+        roiManager("open", zip);
+        n = roiManager("count");
+        if (n > 0) run("From ROI Manager");
+        give_manager_back(kept);
+        setBatchMode(false);
+        if (n == 0) fail(zip + " cannot be read as ROIs; move it away, or save it again from the ROI Manager");
+    }
+    loaded = loaded + mark;
+}
+
+// All strokes of the present image into its zip, whole or not at all; then, aside, the scribble TIFF.
+function save_strokes() {
+    folder = image_folder();
+    file = getInfo("image.filename");
+    name = file_name(file);
+    zip = folder + name + "_rois.zip";
+    fresh = folder + "." + name + "_rois.new.zip";
+    old = folder + "." + name + "_rois.old.zip";
+    if (File.exists(fresh)) ok = File.delete(fresh);
+    if (Overlay.size == 0) {
+        if (File.exists(zip)) ok = File.delete(zip);
+        if (File.exists(folder + "scribbles" + File.separator + name + ".tif"))
+            ok = File.delete(folder + "scribbles" + File.separator + name + ".tif");
+        return;
+    }
+    if (can_write(fresh)) write_overlay(fresh);
+    else {
+        rescue = getDirectory("home") + "cellscribble_strokes_" + name + ".zip";
+        write_overlay(rescue);
+        fail("nothing can be saved in " + folder + "; the strokes are in " + rescue + " instead: copy the image into a folder of your own");
+    }
+    // In two steps, since Windows renames onto no file that is there.
+    if (File.exists(old)) ok = File.delete(old);
+    if (File.exists(zip)) ok = File.rename(zip, old);
+    ok = File.rename(fresh, zip);
+    if (File.exists(old)) ok = File.delete(old);
+    getDimensions(width, height, channels, slices, frames);
+    // A series has as many scribble TIFFs as time points: `cellscribble rois` makes them from the zip.
+    if (frames > 1) return;
+    names = call("ij.Prefs.get", "cellscribble.classes", "");
+    setOption("WaitForCompletion", false);
+    ok = exec(python, "-P", "-m", "cellscribble", "--macro", "rois", zip, folder + "scribbles" + File.separator + name + ".tif", "--like", folder + file, "--scribbles", "--overwrite", "--classes", names);
+}
+
+function write_overlay(path) {
+    getDimensions(width, height, channels, slices, frames);
+    Stack.getPosition(channel, slice, frame);
+    setBatchMode(true);
+    kept = take_manager();
+    // One by one: ImageJ's own To ROI Manager puts numbers before the names.
+    for (i = 0; i < Overlay.size; i++) {
+        Overlay.activateSelection(i);
+        roiManager("add");
+    }
+    roiManager("deselect");
+    roiManager("save", path);
+    give_manager_back(kept);
+    run("Select None");
+    if (channels * slices * frames > 1) Stack.setPosition(channel, slice, frame);
+    setBatchMode(false);
+}
+
+// ImageJ's own ways to write stop with a window where they fail, this one does not.
+function can_write(path) {
+    ok = call("ij.IJ.saveString", "x", path);
+    if (!File.exists(path)) return false;
+    ok = File.delete(path);
+    return true;
+}
+
+// The ROI Manager is the person's: what is in it is put aside and comes back.
+function take_manager() {
+    kept = "";
+    if (roiManager("count") > 0) {
+        kept = getDirectory("temp") + "cellscribble_kept_" + d2s(getTime(), 0) + ".zip";
+        roiManager("deselect");
+        roiManager("save", kept);
+    }
+    roiManager("reset");
+    return kept;
+}
+
+function give_manager_back(kept) {
+    roiManager("reset");
+    if (kept == "") return;
+    roiManager("open", kept);
+    ok = File.delete(kept);
+}
+
+var loaded = "";

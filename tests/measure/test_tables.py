@@ -1,0 +1,131 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+import tifffile
+
+from cellscribble.cli.main import run
+from cellscribble.io import ome_zarr_read
+from cellscribble.io.ome_zarr import write_ome_zarr
+from cellscribble.io.tiff import save_labels
+from tests.cli.test_main import modules_after
+from tests.infer.analytic import disks, metadata, write_model
+
+
+def rows(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """Two images and their labels, with pixels of half a micrometre, where the user stands."""
+    monkeypatch.chdir(tmp_path)
+    labels = (disks()[0] > 0) * np.where(np.arange(64) < 32, 1, 2)
+    for k, name in enumerate("ab"):
+        (tmp_path / "imgs").mkdir(exist_ok=True)
+        tifffile.imwrite(tmp_path / "imgs" / f"{name}.tif", disks()[0] + k)
+        save_labels(tmp_path / "out" / f"{name}_labels.tif", labels.astype(np.uint16), (0.5, 0.5))
+    return tmp_path
+
+
+def test_tables_have_a_line_for_each_object_and_each_image(place, capsys):
+    assert run(["measure", "out", "imgs"]) == 0
+    assert "a: 2 objects" in capsys.readouterr().err
+    objects = rows(place / "cellscribble_measurements" / "MyExpt_Cells.csv")
+    assert [(row["ImageNumber"], row["ObjectNumber"]) for row in objects] == [
+        ("1", "1"),
+        ("1", "2"),
+        ("2", "1"),
+        ("2", "2"),
+    ]
+    assert list(objects[0])[:3] == ["ImageNumber", "ObjectNumber", "AreaShape_Area"]
+    assert float(objects[0]["Intensity_MaxIntensity_Grey"]) == 200 / 255
+    first, second = rows(place / "cellscribble_measurements" / "MyExpt_Image.csv")
+    assert first["Count_Cells"] == "2"
+    assert second["FileName_Grey"] == "b.tif"
+    # 48 x 64 pixels of 0.25 square micrometres.
+    assert float(first["Density_Cells_per_mm2"]) == pytest.approx(2 / (48 * 64 * 0.25e-6))
+
+
+def test_measure_needs_no_torch_and_no_images(place):
+    code, modules, stderr = modules_after("measure", "out/a_labels.tif", "--objects", "Nuclei", "--quick", cwd=place)
+    assert code == 0, stderr
+    assert not modules & {"torch", "onnx", "onnxscript"}
+    (first, _) = rows(place / "cellscribble_measurements" / "MyExpt_Nuclei.csv")
+    assert "AreaShape_Perimeter" in first
+    assert not {"AreaShape_Solidity", "Intensity_MeanIntensity_Grey"} & set(first)
+
+
+def test_a_store_is_measured_like_the_file_and_piece_by_piece(place, monkeypatch, rng):
+    labels = np.kron(np.arange(1, 31).reshape(5, 6), np.ones((30, 40), int))
+    labels[::30] = labels[:, ::40] = 0
+    image = rng.integers(0, 60000, (2, *labels.shape)).astype(np.uint16)
+    names = ("DAPI", "GFP")
+    write_ome_zarr("s_labels.zarr", labels.astype(np.uint16), "YX", (0.5, 0.5))
+    write_ome_zarr("s.zarr", image, "CYX", (0.5, 0.5), kind="image", channel_names=names)
+    save_labels("t_labels.tif", labels, (0.5, 0.5))
+    tifffile.imwrite("t.tif", image, imagej=True, metadata={"axes": "CYX"})
+    monkeypatch.setattr(ome_zarr_read, "LAZY_BYTES", 10)
+    assert run(["measure", "s_labels.zarr", "s.zarr", "-o", "zarr", "--block", "33,50"]) == 0
+    assert run(["measure", "t_labels.tif", "t.tif", "-o", "tif", "--channels", "DAPI,GFP"]) == 0
+    assert (place / "zarr" / "MyExpt_Cells.csv").read_text() == (place / "tif" / "MyExpt_Cells.csv").read_text()
+
+
+def test_classes_are_counted(place):
+    model = write_model(
+        place / "m.onnx", metadata(classes=("background", "round cell", "long"), colors=((0, 0, 0),) * 3)
+    )
+    assert run(["predict", "imgs/a.tif", "-m", str(model), "-o", "several"]) == 0
+    record = json.loads((place / "several" / "a_labels.json").read_text())
+    assert run(["measure", "several", "-o", "m"]) == 0
+    objects = rows(place / "m" / "MyExpt_Cells.csv")
+    assert [int(row["CellScribble_Class"]) for row in objects] == record["object_classes"]
+    (image,) = rows(place / "m" / "MyExpt_Image.csv")
+    counts = [record["object_classes"].count(k) for k in (1, 2)]
+    assert [int(image["Count_Cells_round_cell"]), int(image["Count_Cells_long"])] == counts
+
+
+def test_one_bad_file_is_listed_and_the_others_are_measured(place, capsys):
+    tifffile.imwrite(place / "out" / "b_labels.tif", np.full((48, 64), 0.5, np.float32))
+    assert run(["measure", "out", "imgs", "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert [json.loads(line)["event"] for line in out.splitlines()] == ["done"]
+    assert "b: b_labels holds fractions" in err.splitlines()[-1]
+    assert len(rows(place / "cellscribble_measurements" / "MyExpt_Cells.csv")) == 2
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["out/a_labels.tif", "imgs/missing.tif"], "no image or folder"),
+        (["out/a_labels.tif", "imgs/a.tif", "--channels", "a,b"], "2 names for the 1 channels"),
+        (["out", "--objects", "my cells"], "such as my_cells"),
+        (["imgs/a.tif", "other.tif"], "the image that was segmented"),
+    ],
+)
+def test_what_cannot_be_measured_leaves_nothing(place, capsys, args, words):
+    tifffile.imwrite(place / "other.tif", np.ones((5, 5), np.uint8))
+    assert run(["measure", *args]) == 1
+    assert words in capsys.readouterr().err.splitlines()[-1]
+    assert not list(place.glob("cellscribble_measurements/*"))
+
+
+def test_tables_are_replaced_only_when_told(place, capsys):
+    assert run(["measure", "out"]) == 0
+    assert run(["measure", "out"]) == 1
+    assert "--overwrite" in capsys.readouterr().err.splitlines()[-1]
+    assert run(["measure", "out", "--overwrite"]) == 0
+
+
+def test_labels_of_a_coarser_level_are_measured_in_that_level(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = write_model(tmp_path / "model.onnx", metadata(pixel_size_um=(0.5, 0.5)))
+    pixels = disks().repeat(2, 1).repeat(2, 2)
+    write_ome_zarr(tmp_path / "slide.zarr", pixels, "CYX", (0.25, 0.25), kind="image", n_levels=3)
+    assert run(["predict", "slide.zarr", "-m", str(model)]) == 0
+    assert run(["measure", "slide_labels.zarr", "slide.zarr"]) == 0
+    objects = rows(tmp_path / "cellscribble_measurements" / "MyExpt_Cells.csv")
+    assert len(objects) == 2
+    assert float(objects[0]["Intensity_MaxIntensity_Grey"]) == 200 / 255
