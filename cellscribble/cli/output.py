@@ -1,6 +1,6 @@
 """What commands say: words and progress on stderr, JSON lines on stdout.
 
-Without a terminal (a cluster's log, a plugin's pipe) the progress bar becomes a line now and then.
+Without a terminal (a cluster's log, a plugin's pipe) the progress bar becomes a line a minute.
 """
 
 from __future__ import annotations
@@ -8,8 +8,9 @@ from __future__ import annotations
 import functools
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Protocol
 
 import click
@@ -17,10 +18,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
+from cellscribble.io.atomic import explain_write_error
+
 SCHEMA = 1
 """Of the JSON lines; rises when a reader would break."""
 
-SECONDS_BETWEEN_LINES = 15.0
+SECONDS_BETWEEN_LINES = 60.0
 
 
 def emit(event: str, **fields: object) -> None:
@@ -53,17 +56,32 @@ class Bar(Protocol):
 
 
 @contextmanager
-def progress_bar(title: str, total: float | None = None) -> Iterator[Bar]:
+def progress_bar(title: str, total: float | None = None, log: Path | None = None) -> Iterator[Bar]:
     """Show progress on stderr while the block runs; yields what is to be updated.
 
     Parameters
     ----------
     title : what is being done
     total : amount in all, if known
+    log : file to which a line a minute is added, and one at the end
+
+    Raises
+    ------
+    OutputError
+        If the log cannot be written to.
     """
+    if log is not None:
+        logged = _Lines(title, total, functools.partial(_add_line, log))
+        _add_line(log, f"{title} starts")
+        with progress_bar(title, total) as bar:
+            try:
+                yield _Both(bar, logged)
+            finally:
+                logged.last()
+        return
     screen = console()
     if not screen.is_terminal:
-        yield _Lines(title, total)
+        yield _Lines(title, total, say)
         return
     # What stands beside the bar gives way when the window is narrow, the numbers do not.
     giving_way = Column(no_wrap=True, overflow="ellipsis", ratio=1)
@@ -95,25 +113,56 @@ class _RichBar:
 
 
 class _Lines:
-    """A line at the start of work that takes long, then one every `SECONDS_BETWEEN_LINES`."""
+    """A line every `SECONDS_BETWEEN_LINES`."""
 
-    def __init__(self, title: str, total: float | None) -> None:
-        self._title, self._total, self._text = title, total, ""
-        self._start = self._last = time.monotonic()
+    def __init__(self, title: str, total: float | None, write: Callable[[str], None]) -> None:
+        self._title, self._total, self._text, self._write = title, total, "", write
+        self._done, self._last = 0.0, time.monotonic()
+        self._first: tuple[float, float] | None = None
 
     def update(self, done: float, total: float | None = None, text: str | None = None) -> None:
         self._total = total if total is not None else self._total
         self._text = text if text is not None else self._text
-        now = time.monotonic()
-        if now - self._last < SECONDS_BETWEEN_LINES:
-            return
-        self._last = now
+        self._done, now = done, time.monotonic()
+        # Work that an earlier run has done was there at once: it says nothing about the time.
+        self._first = self._first or (now, done)
+        if now - self._last >= SECONDS_BETWEEN_LINES:
+            self._last = now
+            self._write(self._line(now))
+
+    def last(self) -> None:
+        """Write a line about how far it came."""
+        self._write(self._line(time.monotonic()))
+
+    def _line(self, now: float) -> str:
         parts = [self._title]
         if self._total:
-            left = (now - self._start) * (self._total - done) / done if done else None
-            parts.append(f"{100 * done / self._total:.0f} %")
-            parts += [f"{format_seconds(left)} left"] if left is not None else []
-        say(", ".join([*parts, *([self._text] if self._text else [])]))
+            parts.append(f"{100 * self._done / self._total:.0f} %")
+            start, before = self._first or (now, 0.0)
+            if before < self._done < self._total:
+                left = (now - start) * (self._total - self._done) / (self._done - before)
+                parts.append(f"{format_seconds(left)} left")
+        return ", ".join([*parts, *([self._text] if self._text else [])])
+
+
+class _Both:
+    """Two displays as one."""
+
+    def __init__(self, one: Bar, other: Bar) -> None:
+        self._bars = one, other
+
+    def update(self, done: float, total: float | None = None, text: str | None = None) -> None:
+        for bar in self._bars:
+            bar.update(done, total, text)
+
+
+def _add_line(path: Path, text: str) -> None:
+    """Add a line with the time of day to a file, which others may read meanwhile."""
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+    except OSError as error:
+        raise explain_write_error(error, path) from error
 
 
 def format_seconds(seconds: float) -> str:

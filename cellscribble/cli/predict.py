@@ -9,9 +9,10 @@ import click
 
 from cellscribble.bundle import open_model
 from cellscribble.cli.output import Bar, emit, progress_bar, say, shorten, warn
+from cellscribble.cli.plan_words import plan_lines
 from cellscribble.core.errors import InputError
 from cellscribble.engine.batch import predict_files
-from cellscribble.engine.memory import keep_freed_memory
+from cellscribble.engine.memory import keep_freed_memory, parse_bytes
 from cellscribble.engine.options import PredictOptions
 from cellscribble.engine.outputs import AUTO, FORMS
 from cellscribble.engine.shards import Shard, parse_shard
@@ -23,6 +24,7 @@ EPILOG = """\b
 Examples:
   cellscribble predict ./imgs --overlay
   cellscribble predict slide.zarr -m runs/nuclei -o results
+  cellscribble predict slide.zarr --max-memory 2GB --dry-run
 """
 
 
@@ -37,6 +39,13 @@ def parse_block(ctx: click.Context, param: click.Parameter, value: str | None) -
     if min(block) < 1 or len(block) > 3:
         raise click.BadParameter(f"{value!r} is no block size; give 512 or 64,256,256 (z,y,x)", ctx, param)
     return block
+
+
+def _parse_memory(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    try:
+        return None if value is None else parse_bytes(value)
+    except InputError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
 
 
 def _parse_shard(ctx: click.Context, param: click.Parameter, value: str | None) -> Shard | None:
@@ -74,7 +83,12 @@ def _parse_shard(ctx: click.Context, param: click.Parameter, value: str | None) 
 )
 @click.option("--axes", help="Axes of the file where it does not say them, such as ZCYX.")
 @click.option("--timepoint", type=click.IntRange(0), metavar="N", help="Which time point of a series, from 0.")
-@click.option("--level", type=click.IntRange(0), default=0, metavar="N", help="Pyramid level, 0 is the finest.")
+@click.option(
+    "--level",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Pyramid level, 0 is the finest. [default: nearest to the model's pixel size]",
+)
 @click.option("--rescale", is_flag=True, help="Resample the image to the model's pixel size.")
 @click.option("--ignore-pixel-size", is_flag=True, help="Go on although pixel sizes differ.")
 @click.option("--planes", is_flag=True, help="Put a 2D model to each plane of a stack; objects are joined in 3D.")
@@ -111,9 +125,22 @@ def _parse_shard(ctx: click.Context, param: click.Parameter, value: str | None) 
     help="Of the results; auto: Zarr for a Zarr or a huge image, else TIFF.",
 )
 @click.option("--into-image", metavar="NAME", help="Zarr: put labels into the image itself, as labels/NAME.")
+@click.option(
+    "--max-memory",
+    callback=_parse_memory,
+    metavar="SIZE",
+    help="Stay below this much memory, such as 2GB. [default: about half of what is free]",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be done and needed; write nothing.")
+@click.option(
+    "--log",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Add a line a minute to this file: how far it is.",
+)
 @click.option("--threshold", type=float, metavar="P", help="Decide at this probability, not at the model's.")
 def command(
-    inputs: tuple[str, ...], model: str | None, out: Path | None, as_json: bool, **settings: Any
+    inputs: tuple[str, ...], model: str | None, out: Path | None, as_json: bool, log: Path | None, **settings: Any
 ) -> list[Path]:
     """Segment images, folders of images, or OME-Zarr stores, also at a URL.
 
@@ -125,8 +152,11 @@ def command(
     loaded = open_model(path)
     say(f"model {path}{'' if model else ' (the newest run; choose another with -m)'}")
     options = PredictOptions(**settings)
-    with progress_bar("predict") as bar:
-        jobs = predict_files(inputs, loaded, out, options, Reporter(bar, as_json=as_json))
+    with progress_bar("predict", log=None if options.dry_run else log) as bar:
+        jobs = predict_files(inputs, loaded, out, options, Reporter(bar, as_json=as_json, dry_run=options.dry_run))
+    if options.dry_run:
+        say("this was a dry run: nothing was written")
+        return []
     if options.shard is not None:
         jobs = [job for job in jobs if not job.by_blocks]
         if not jobs:
@@ -139,8 +169,9 @@ def command(
 class Reporter:
     """Turns the batch's events into words and a bar on stderr, or JSON lines on stdout."""
 
-    def __init__(self, bar: Bar, *, as_json: bool) -> None:
+    def __init__(self, bar: Bar, *, as_json: bool, dry_run: bool = False) -> None:
         self._bar = bar
+        self._dry_run = dry_run
         self._as_json = as_json
         self._n_images = 1
         self._said: set[str] = set()
@@ -164,6 +195,13 @@ class Reporter:
             shape = " x ".join(str(n) for n in fields["shape"])
             size = format_um(fields["pixel_size_um"])
             say(f"{fields['image']}: {fields['axes']} {shape} {fields['dtype']}, pixels {size} ({fields['origin']})")
+            if fields["why_level"]:
+                say(f"  {fields['why_level']}")
+        elif event == "plan":
+            for line in plan_lines(fields, dry_run=self._dry_run):
+                say(f"  {line}")
+            for warning in fields["warnings"]:
+                warn(warning)
         elif event == "done":
             for note in fields["notes"]:
                 self._warn(note)

@@ -14,15 +14,18 @@ AXES_3D = "CZYX"
 
 @dataclass(frozen=True, slots=True)
 class PyramidLevel:
-    """One level of the pyramid that an image was read from; one number for each spatial axis.
+    """One level of the pyramid that an image was read from, and where it lies in the file's own space.
+
+    Pixel i of an axis has its centre at offset + i x scale: micrometres, or without a unit where the file gives none.
+    One number for each spatial axis.
 
     shape : pixels
-    step : pixels of the level that was read for one of this level's own
-    offset : where the centre of the first pixel lies, in pixels of the level that was read
+    scale : size of a pixel
+    offset : of the first pixel's centre
     """
 
     shape: tuple[int, ...]
-    step: tuple[float, ...]
+    scale: tuple[float, ...]
     offset: tuple[float, ...]
 
 
@@ -53,7 +56,8 @@ class ImageVolume:
     origin : str
         How axes and pixel size were found, in words for the user: "axes ZYX from ImageJ metadata".
     levels : tuple of PyramidLevel
-        The level that was read and the coarser ones of its file; empty if the file is no pyramid.
+        The level that was read and the coarser ones of its file, so that what is made of it lies on them; empty if
+        the file is no pyramid and does not say where its pixels lie.
 
     Raises
     ------

@@ -14,14 +14,20 @@ from cellscribble.bundle import Model
 from cellscribble.core.errors import BatchError, CellScribbleError, InputError
 from cellscribble.core.volume import ImageVolume
 from cellscribble.engine.cellprofiler import CellProfilerFolder
-from cellscribble.engine.cluster import local_workers, workers_of
+from cellscribble.engine.cluster import check_distributed, local_workers, workers_of
+from cellscribble.engine.costs import Work
+from cellscribble.engine.forecast import forecast_blocks, forecast_memory
+from cellscribble.engine.level import choose_level
 from cellscribble.engine.options import PredictOptions
 from cellscribble.engine.outputs import Job, plan_jobs
+from cellscribble.engine.plan import Plan
+from cellscribble.engine.planner import Planner
+from cellscribble.engine.task import task_of
 from cellscribble.engine.workers import DaskExecutor
 from cellscribble.engine.write import write_results
 from cellscribble.engine.zarr_job import segment_to_zarr, written_version
 from cellscribble.infer.blockwise import Progress
-from cellscribble.infer.fit import check_fit
+from cellscribble.infer.fit import Fit, check_fit
 from cellscribble.infer.predict import Prediction, predict
 from cellscribble.infer.runner import Runner
 from cellscribble.io.images import open_image
@@ -37,7 +43,7 @@ NOT_HANDED_OUT = (
 
 
 class Report(Protocol):
-    """Hears events: "start", "workers", "image", "progress", "done", "shard", "failed", "cellprofiler"."""
+    """Hears events: "start", "workers", "image", "plan", "progress", "done", "shard", "failed", "cellprofiler"."""
 
     def __call__(self, event: str, /, **fields: Any) -> None: ...
 
@@ -55,7 +61,7 @@ def predict_files(
 
     Returns
     -------
-    The jobs, all done; with `options.shard` those in which it has a part.
+    The jobs, all done; with `options.shard` those in which it has a part. With `dry_run` they are planned only.
 
     Raises
     ------
@@ -74,6 +80,7 @@ def predict_files(
         shard=options.shard,
         form=options.format,
         into=options.into_image,
+        dry_run=options.dry_run,
     )
     export = _cellprofiler(out, jobs, model, options) if options.cellprofiler else None
     runner = Runner(model, options.device)
@@ -82,18 +89,19 @@ def predict_files(
     with _cluster(jobs, options) as cluster:
         if cluster is not None:
             report("workers", n=len(cluster.threads), n_threads=sum(cluster.threads.values()))
+        planner = _planner(jobs, model, runner, options, cluster)
         for index, job in enumerate(jobs):
             try:
-                image = _run(job, index, model, runner, options, report, cluster)
-                if export is not None:
-                    export.add(job, image)
+                image, level = _run(job, index, model, runner, planner, options, report, cluster)
+                if export is not None and not options.dry_run:
+                    export.add(job, image, level)
             except (CellScribbleError, OSError, MemoryError) as error:
                 known = _explain(error, job)
                 if len(jobs) == 1:
                     raise known from error.__cause__ if known is error else error
                 failures[str(job.image)] = str(known)
                 report("failed", index=index, image=job.image, message=str(known))
-    if export is not None:
+    if export is not None and not options.dry_run:
         export.finish()
         report("cellprofiler", folder=export.path, command=export.command)
     if failures:
@@ -106,13 +114,15 @@ def _cellprofiler(
 ) -> CellProfilerFolder:
     if options.as_classes:
         raise InputError("--cellprofiler is about single objects, --classes about none; leave one out")
-    as_stored = options.axes is None and options.timepoint is None and options.level == 0
+    as_stored = options.axes is None and options.timepoint is None
     return CellProfilerFolder(out, jobs, model.metadata.channels, as_stored=as_stored, overwrite=options.overwrite)
 
 
 def _cluster(jobs: Sequence[Job], options: PredictOptions) -> AbstractContextManager[DaskExecutor | None]:
     """The workers that are asked for, where there is something to hand out."""
-    if any(job.by_blocks for job in jobs):
+    if options.dry_run and (options.workers is not None or options.scheduler is not None):
+        check_distributed()
+    elif any(job.by_blocks for job in jobs):
         if options.workers is not None:
             return local_workers(options.workers)
         if options.scheduler is not None:
@@ -120,19 +130,34 @@ def _cluster(jobs: Sequence[Job], options: PredictOptions) -> AbstractContextMan
     return nullcontext()
 
 
+def _planner(
+    jobs: Sequence[Job], model: Model, runner: Runner, options: PredictOptions, cluster: DaskExecutor | None
+) -> Planner | None:
+    """What plans the runs; None where all images are small and nothing is asked."""
+    asked = options.dry_run or options.max_memory is not None or options.rescale
+    if not asked and not any(job.by_blocks for job in jobs):
+        return None
+    elsewhere = cluster is not None and options.scheduler is not None
+    return Planner(model, runner, options, max(cluster.threads.values(), default=0) if cluster and elsewhere else 0)
+
+
 def _run(
     job: Job,
     index: int,
     model: Model,
     runner: Runner,
+    planner: Planner | None,
     options: PredictOptions,
     report: Report,
     cluster: DaskExecutor | None,
-) -> ImageVolume:
+) -> tuple[ImageVolume, int]:
+    """Segment one image; the image, and the level of its pyramid that was taken."""
     start = time.perf_counter()
-    image = open_image(job.image, axes=options.axes, timepoint=options.timepoint, level=options.level)
+    level = choose_level(job.image, model.metadata, options)
+    options = replace(options, level=level.index)
+    image = open_image(job.image, axes=options.axes, timepoint=options.timepoint, level=level.index)
     understood = describe_image(image)
-    report("image", index=index, image=job.image, **understood)
+    report("image", index=index, image=job.image, **understood, level=level.index, why_level=level.words)
     record = {
         "schema": SCHEMA,
         "command": provenance.command(),
@@ -147,22 +172,39 @@ def _run(
     def progress(done: float, total: float, words: str = "") -> None:
         report("progress", index=index, name=job.name, done=done, total=total, words=words)
 
+    def planned(plan: Plan, work: Work) -> None:
+        report("plan", index=index, image=job.image, **forecast_blocks(job, plan, work, options))
+
     fit = check_fit(
         image,
         model.metadata,
         rescale=options.rescale,
         ignore_pixel_size=options.ignore_pixel_size,
         planes=options.planes,
+        levels_um=level.pixel_sizes_um,
     )
     if job.by_blocks and fit.shape is None:
-        seen_as, asked = replace(model, metadata=fit.metadata), runner.seen_as(fit.metadata)
-        found = segment_to_zarr(job, image, fit.notes, seen_as, asked, options, record, progress, cluster)
+        assert planner is not None
+        seen_as = replace(model, metadata=fit.metadata)
+        segmented = segment_to_zarr(
+            job, image, fit.notes, seen_as, planner, options, record, progress, planned, cluster
+        )
+        if segmented is None:
+            return image, level.index
+        found = segmented
         if options.shard is not None:
             report("shard", index=index, image=job.image, unfinished=job.unfinished, shard=options.shard, **found)
-            return image
+            return image, level.index
     elif job.by_blocks and options.shard is not None:
         raise InputError(f"{job.image} is resampled as a whole in memory, so --shard cannot share it: leave it out")
     else:
+        if planner is not None:
+            plan = _plan_in_memory(job, image, fit, model, planner, options)
+            if options.dry_run:
+                forecast = forecast_memory(job, image, fit.metadata, plan, options)
+                report("plan", index=index, image=job.image, **forecast)
+                return image, level.index
+            options = replace(options, block_px=plan.block_px)
         found = _in_memory(job, image, model, runner, options, record, progress)
         if options.workers is not None or options.scheduler is not None:
             found["notes"] = [*found["notes"], NOT_HANDED_OUT]
@@ -178,7 +220,14 @@ def _run(
         notes=found["notes"],
         seconds=round(time.perf_counter() - start, 3),
     )
-    return image
+    return image, level.index
+
+
+def _plan_in_memory(
+    job: Job, image: ImageVolume, fit: Fit, model: Model, planner: Planner, options: PredictOptions
+) -> Plan:
+    task = task_of(image, replace(model, metadata=fit.metadata), options, written_version(job, options))
+    return planner.plan_whole(image, planner.work(task, fit.metadata, fit.shape), options.block_px)
 
 
 def _in_memory(

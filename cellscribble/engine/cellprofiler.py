@@ -49,7 +49,7 @@ class CellProfilerFolder:
     out : folder of the batch's results
     jobs : the batch
     channels : names of the model's channels
-    as_stored : images were read as they lie in their files: no other time point, level or axes
+    as_stored : images were read as they lie in their files: no other time point or axes
     overwrite : files that exist are replaced
 
     Raises
@@ -85,8 +85,8 @@ class CellProfilerFolder:
         for file in (*tables, *(self._labels(name) for name in names)):
             check_writable(file, overwrite)
 
-    def add(self, job: Job, image: ImageVolume) -> None:
-        """Write what belongs to one image that is done."""
+    def add(self, job: Job, image: ImageVolume, level: int) -> None:
+        """Write what belongs to one image that is done, of this level of its pyramid."""
         self._ndim, self._spacing = image.ndim, image.pixel_size_um or (1.0,) * image.ndim
         labels = open_image(job.labels)
         if job.by_blocks:
@@ -103,7 +103,7 @@ class CellProfilerFolder:
             return
         file = Path(job.image)
         plain = file.suffix.lower() in PLAIN_SUFFIXES and image.axes == "CYX" and image.n_channels == 1
-        stays = file if plain and self._as_stored and image.data.dtype.kind != "b" else None
+        stays = file if plain and self._as_stored and level == 0 and image.data.dtype.kind != "b" else None
         self._add(job.name, np.asarray(labels.data[0]), image, {}, stays)
 
     def _add(

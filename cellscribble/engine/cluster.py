@@ -84,6 +84,11 @@ def workers_of(scheduler: str) -> Iterator[DaskExecutor]:
         yield DaskExecutor(client)
 
 
+def check_distributed() -> None:
+    """Raise MissingExtraError if dask.distributed is not installed."""
+    _import_distributed()
+
+
 def _deaf_plugin(distributed: Any) -> Any:
     """Makes workers, also those that start later, deaf to what ends the program: the driver ends them in order."""
 

@@ -84,8 +84,9 @@ def _stitch(index: int, folder: Path, report: Report, overwrite: bool) -> Job:
     )
     if job.unfinished.name != folder.name:
         raise InputError(f"{folder} is not what {image_path} is segmented in; give it its name {job.unfinished.name}")
-    image = open_image(image_path, axes=options.axes, timepoint=options.timepoint, level=options.level)
-    report("image", index=index, image=image_path, **describe_image(image))
+    level = options.level or 0
+    image = open_image(image_path, axes=options.axes, timepoint=options.timepoint, level=level)
+    report("image", index=index, image=image_path, **describe_image(image), level=level, why_level="")
 
     def progress(done: float, total: float, words: str = "") -> None:
         report("progress", index=index, name=job.name, done=done, total=total, words=words)
@@ -99,6 +100,7 @@ def _stitch(index: int, folder: Path, report: Report, overwrite: bool) -> Job:
     )
     seen_as = replace(model, metadata=fit.metadata)
     found = segment_to_zarr(job, image, fit.notes, seen_as, None, options, record, progress)
+    assert found is not None
     report(
         "done",
         index=index,

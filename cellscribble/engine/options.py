@@ -13,11 +13,13 @@ class PredictOptions:
     """What `cellscribble predict` can be told; names and meaning as its flags.
 
     `as_classes`, `threshold`, `block_px`, `device`, `rescale`, `ignore_pixel_size`, `planes` as in `predict`;
-    `axes`, `timepoint`, `level` as in `open_image`; `format`, `into_image` as in `plan_jobs`;
-    `skip_empty` and `on_error` concern images that are segmented block by block, `ome_zarr` results
-    that are OME-Zarr stores; `cellprofiler` as in `cellscribble.engine.cellprofiler`. Of `workers` (local
-    processes), `scheduler` (of dask.distributed) and `shard` (which of how many, from 1) one may be given; they
-    say who does the work, not what comes out.
+    `axes`, `timepoint`, `level` as in `open_image`, but `level` None is the one nearest to the model's pixel
+    size; `format`, `into_image` as in `plan_jobs`; `skip_empty` and `on_error` concern images that are segmented
+    block by block, `ome_zarr` results that are OME-Zarr stores; `cellprofiler` as in
+    `cellscribble.engine.cellprofiler`. Of `workers` (local processes), `scheduler` (of dask.distributed) and `shard`
+    (which of how many, from 1) one may be given; they say who does the work, not what comes out. `max_memory` is bytes
+    for the whole program with its local workers, and for each worker of a scheduler; `dry_run` plans, says so, and
+    writes nothing.
 
     Raises
     ------
@@ -38,7 +40,7 @@ class PredictOptions:
     planes: bool = False
     axes: str | None = None
     timepoint: int | None = None
-    level: int = 0
+    level: int | None = None
     skip_empty: bool = True
     on_error: str = "fail"
     ome_zarr: str = "0.4"
@@ -48,6 +50,8 @@ class PredictOptions:
     workers: int | None = None
     scheduler: str | None = None
     shard: Shard | None = None
+    max_memory: int | None = None
+    dry_run: bool = False
 
     def __post_init__(self) -> None:
         if sum(given is not None for given in (self.workers, self.scheduler, self.shard)) > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from cellscribble.engine.into_image import IntoImage, into_image
 from cellscribble.engine.publish import is_publishing
 from cellscribble.engine.shards import Shard, part
 from cellscribble.io.atomic import is_zarr
-from cellscribble.io.images import image_name, list_images, open_image
+from cellscribble.io.images import count_pixels, image_name, list_images
 from cellscribble.io.remote import is_url
 
 DEFAULT_OUT = Path("cellscribble_out")
@@ -81,6 +82,7 @@ def plan_jobs(
     shard: Shard | None = None,
     form: str = AUTO,
     into: str | None = None,
+    dry_run: bool = False,
 ) -> list[Job]:
     """One job for each image that `inputs` mean.
 
@@ -94,6 +96,7 @@ def plan_jobs(
     shard : of images that are segmented in memory only this one's part is taken; others are shared block by block
     form : of the results, "zarr" or "tiff"; "auto" is OME-Zarr for an OME-Zarr or a huge image
     into : name under which labels are put into their image, which has to be an OME-Zarr
+    dry_run : folders are looked at only: nothing is made
 
     Raises
     ------
@@ -130,7 +133,7 @@ def plan_jobs(
         raise OutputError(f"{existing[0]}{more} exists already; give --overwrite, or another folder with -o")
     # The folder of labels inside an image is made when there are labels to put there.
     for folder in dict.fromkeys(f for job in jobs for f in (job.provenance.parent, job.into and job.into.image) if f):
-        _check_folder(folder)
+        _check_folder(folder, dry_run)
     return jobs
 
 
@@ -176,13 +179,23 @@ def _is_huge(image: Path | str) -> bool:
     try:
         if isinstance(image, Path) and image.is_file() and image.stat().st_size < SMALL_FILE_BYTES:
             return False
-        return open_image(image).n_pixels > MAX_TIFF_PIXELS
+        return count_pixels(image) > MAX_TIFF_PIXELS
     except InputError:
         # It may open with --axes or --timepoint; if not, that is said when its turn comes.
         return False
 
 
-def _check_folder(folder: Path) -> None:
+def existing_folder(path: Path) -> Path:
+    """`path` if it exists, or the nearest folder above that does."""
+    return next((p for p in (path, *path.absolute().parents) if p.exists()), path)
+
+
+def _check_folder(folder: Path, dry_run: bool) -> None:
+    if dry_run:
+        there = existing_folder(folder)
+        if not (there.is_dir() and os.access(there, os.W_OK)):
+            raise OutputError(f"cannot write into {folder}; choose another folder with -o")
+        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

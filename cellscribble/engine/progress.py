@@ -58,4 +58,4 @@ class BlockProgress:
             return f"all {size} blocks seen" + (f", {left}" if left else "")
         speed = self._n_fresh / size * self._n_pixels / 1e6 / max(time.monotonic() - self._start, 1e-3)
         empty = f", {self._n_empty} empty" if self._n_empty else ""
-        return f"{done} of {size} blocks{empty}, {speed:.2g} Mpixel/s"
+        return f"{done} of {size} blocks{empty}, {size - done} left, {speed:.2g} Mpixel/s"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cellscribble._version import __version__
 from cellscribble.bundle import open_model
+from cellscribble.core.blocks import BlockGrid
 from cellscribble.core.errors import CellScribbleError, InputError, ModelError, OutputError
 from cellscribble.engine.job import JOB
 from cellscribble.engine.memory import keep_freed_memory
@@ -35,7 +36,8 @@ class Recipe:
     sha256 : of the model file
     version : of CellScribble
     device : "cpu" or "cuda"
-    n_networks : blocks in the network at once; None for as many as the worker has threads
+    n_networks : blocks in the network at once, with one step more besides; None for what the worker has threads for
+    n_threads : of the network, for each of them
     block_px, low, high : as `facts_of`
     store_version, source : as in `Task`
     """
@@ -48,6 +50,7 @@ class Recipe:
     version: str
     device: str
     n_networks: int | None
+    n_threads: int
     options: PredictOptions
     block_px: tuple[int, ...]
     low: tuple[float, ...]
@@ -57,7 +60,7 @@ class Recipe:
 
 
 def work_on(recipe: Recipe, stage: str, k: int) -> str:
-    """Do the step of a stage for block `k`, in a process of dask.distributed.
+    """Do the step of a stage for block `k`, in a process of dask.distributed; others wait where there are enough.
 
     Raises
     ------
@@ -65,15 +68,16 @@ def work_on(recipe: Recipe, stage: str, k: int) -> str:
         If this computer does not see what is needed, or sees another; as the step otherwise.
     """
     with _building:
-        steps = _steps(recipe)
-    return steps.of(stage)(k)
+        steps, room = _steps(recipe)
+    with room:
+        return steps.of(stage)(k)
 
 
 _building = threading.Lock()
 
 
 @functools.lru_cache(maxsize=KEPT_RUNS)
-def _steps(recipe: Recipe) -> Steps:
+def _steps(recipe: Recipe) -> tuple[Steps, threading.Semaphore]:
     keep_freed_memory()
     try:
         return _open(recipe)
@@ -81,7 +85,7 @@ def _steps(recipe: Recipe) -> Steps:
         raise type(error)(f"the worker on {socket.gethostname()} cannot begin: {error}") from error
 
 
-def _open(recipe: Recipe) -> Steps:
+def _open(recipe: Recipe) -> tuple[Steps, threading.Semaphore]:
     if recipe.version != __version__:
         raise InputError(f"it has CellScribble {__version__}, the run {recipe.version}; install the same for both")
     folder = Path(recipe.folder)
@@ -95,19 +99,19 @@ def _open(recipe: Recipe) -> Steps:
     if not is_url(recipe.image) and not Path(recipe.image).exists():
         raise InputError(f"it does not see {recipe.image}; all computers must see the image under the same path")
     options = recipe.options
-    image = open_image(recipe.image, axes=options.axes, timepoint=options.timepoint, level=options.level)
+    image = open_image(recipe.image, axes=options.axes, timepoint=options.timepoint, level=options.level or 0)
     fit = check_fit(image, model.metadata, ignore_pixel_size=True, planes=options.planes)
     model = replace(model, metadata=fit.metadata)
     facts = {"block_px": recipe.block_px, "low": recipe.low, "high": recipe.high}
-    n_networks = recipe.n_networks or _threads()
-    n_blocks = max(1, -(-image.n_pixels // _n_pixels(recipe.block_px)))
-    network = Runner(model, recipe.device, threads=max(1, n_networks // n_blocks))
+    n_networks, n_threads = recipe.n_networks, recipe.n_threads
+    if n_networks is None:
+        n_networks = _threads()
+        n_blocks = len(BlockGrid(image.spatial_shape, recipe.block_px))
+        n_threads = max(1, n_networks // n_blocks)
+    network = Runner(model, recipe.device, threads=n_threads)
     task = task_of(image, model, options, recipe.store_version, recipe.source)
-    return Steps(task, facts, folder, model.metadata, at_most(n_networks, network))
-
-
-def _n_pixels(block_px: tuple[int, ...]) -> int:
-    return functools.reduce(lambda a, b: a * b, block_px)
+    steps = Steps(task, facts, folder, model.metadata, at_most(n_networks, network))
+    return steps, threading.Semaphore(n_networks + 1)
 
 
 def _threads() -> int:

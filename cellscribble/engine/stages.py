@@ -30,7 +30,7 @@ from cellscribble.engine.steps import (
     decide_classes,
     node_folder,
 )
-from cellscribble.engine.stores import n_levels, open_store, owned_levels
+from cellscribble.engine.stores import SHRINK_CHUNKS, n_levels, open_store, owned_levels
 from cellscribble.engine.task import Task
 from cellscribble.segment.stitch import join_factor
 
@@ -184,7 +184,7 @@ class Steps:
 
     def _shrink(self, group: Any, level: int) -> Shrink:
         array, n_space = group[str(level)], len(self.blocks.shape)
-        n_chunks = (1, 1, 1) if array.shards else (1, 4, 4)
+        n_chunks = (1, 1, 1) if array.shards else SHRINK_CHUNKS
         sizes = (array.shards or array.chunks)[-n_space:]
         block_px = [size * n for size, n in zip(sizes, n_chunks[-n_space:], strict=True)]
         return Shrink(group, level, BlockGrid(tuple(array.shape[-n_space:]), tuple(block_px)))

@@ -15,6 +15,9 @@ from cellscribble.core.volume import ImageVolume
 from cellscribble.io.atomic import atomic_path
 from cellscribble.io.ome_zarr import CHUNK_PX, create_ome_zarr
 
+SHRINK_CHUNKS = (1, 2, 2)
+"""Chunks along z, y, x of the piece of a pyramid's level that is made at once; where there are shards it is one."""
+
 
 def open_store(
     path: Path,

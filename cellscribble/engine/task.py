@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from cellscribble.bundle import Model, ModelMetadata
-from cellscribble.core.blocks import padded_shape
 from cellscribble.core.intensity import fit_intensity
 from cellscribble.core.volume import ImageVolume
 from cellscribble.engine.options import PredictOptions
-from cellscribble.infer.blockwise import READ_ERRORS, block_size, reading
+from cellscribble.infer.blockwise import READ_ERRORS, reading
 from cellscribble.infer.predict import CLASSES, segmenter_of
 from cellscribble.segment.parameters import InstanceParameters
 
@@ -59,19 +58,18 @@ def task_of(image: ImageVolume, model: Model, options: PredictOptions, version: 
     )
 
 
-def facts_of(task: Task, meta: ModelMetadata, block_px: Sequence[int] | None) -> dict[str, Any]:
-    """What is decided once for an image and kept when the run is resumed: block size and intensity.
+def facts_of(task: Task, meta: ModelMetadata, block_px: Sequence[int]) -> dict[str, Any]:
+    """What is decided once for an image and kept when the run is resumed: block size, as planned, and intensity.
 
     Raises
     ------
     InputError, FileFormatError
         As `predict_probability`.
     """
-    block = block_size(task.image.spatial_shape, block_px, meta)
     with reading(task.image):
         intensity = fit_intensity(task.image, meta.intensity, READ_ERRORS if task.skip_damaged else ())
     return {
-        "block_px": list(padded_shape(block, meta.stride_multiple)),
+        "block_px": list(block_px),
         "low": list(intensity.low),
         "high": list(intensity.high),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -17,16 +17,17 @@ import zarr
 
 from cellscribble._version import __version__
 from cellscribble.bundle import Model
-from cellscribble.core.blocks import BlockGrid
 from cellscribble.core.errors import OutputError
 from cellscribble.core.volume import ImageVolume
-from cellscribble.engine.cluster import local_share
+from cellscribble.engine.costs import Work
 from cellscribble.engine.empty import Network
 from cellscribble.engine.into_image import SOURCE
-from cellscribble.engine.job import read_job
+from cellscribble.engine.job import is_same, plain, read_job
 from cellscribble.engine.large import Crew, LargeRun, Outcome
 from cellscribble.engine.options import PredictOptions
 from cellscribble.engine.outputs import Job
+from cellscribble.engine.plan import Plan
+from cellscribble.engine.planner import Planner
 from cellscribble.engine.progress import BlockProgress, Say
 from cellscribble.engine.remote import Recipe, work_on
 from cellscribble.engine.stages import Steps
@@ -37,14 +38,11 @@ from cellscribble.engine.unfinished import Unfinished, check_targets, open_unfin
 from cellscribble.engine.workers import DaskExecutor
 from cellscribble.engine.write import overlay
 from cellscribble.infer.predict import segmenter_of
-from cellscribble.infer.runner import CPU, Runner, usable_cores
+from cellscribble.infer.runner import CPU, usable_cores
 from cellscribble.io.atomic import save_json, writing
 from cellscribble.io.ome_zarr_read import metadata_sha256
 from cellscribble.io.pictures import save_png
 from cellscribble.io.remote import is_url
-
-GPU_BLOCKS = 2
-"""One in the device, the next on its way."""
 
 
 def segment_to_zarr(
@@ -52,12 +50,13 @@ def segment_to_zarr(
     image: ImageVolume,
     fit_notes: Sequence[str],
     model: Model,
-    runner: Runner | None,
+    planner: Planner | None,
     options: PredictOptions,
     record: dict[str, Any],
     say: Say,
+    planned: Callable[[Plan, Work], None] = lambda plan, work: None,
     cluster: DaskExecutor | None = None,
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
     """Segment an image that fits the model as it is, and write what `job` names.
 
     A run that was interrupted is gone on with, if model, settings and image are the same. With
@@ -66,21 +65,24 @@ def segment_to_zarr(
     Parameters
     ----------
     fit_notes : what `check_fit` had to say of it
-    runner : the network; None to finish a run of which all blocks have been seen, by shards
+    model : as the image sees it (`Fit.metadata`)
+    planner : of the network; None to finish a run of which all blocks have been seen, by shards
     record : how the result is made; what is found is added to it
     say : told about the progress
+    planned : told how it will be done, before anything is written
     cluster : the workers, if not threads of this process
 
     Returns
     -------
-    What was found, plain values: "n_objects", "notes" and more.
+    What was found, plain values: "n_objects", "notes" and more; None if it was only to be planned.
 
     Raises
     ------
     OutputError
         If the result exists, cannot be written, or another run is at it.
     InputError
-        Without a runner, if a block was not seen yet: the message names the shards.
+        If the limit of memory cannot be kept. Without a planner, if a block was not seen yet: the message
+        names the shards.
     CellScribbleError
         As `predict`.
     """
@@ -88,32 +90,40 @@ def segment_to_zarr(
     name, parameters = segmenter_of(model, as_classes=options.as_classes, threshold=options.threshold)
     task = task_of(image, model, options, written_version(job, options), SOURCE if job.into else "")
     segmenter = {"name": name, "parameters": parameters}
-    provider = _provider_before(job) if runner is None else runner.provider
+    provider = _provider_before(job) if planner is None else planner.runner.provider
     key = _key(job, image, model, provider, segmenter, options)
 
+    check_targets(job.unfinished, key, job.targets, options.overwrite)
+    plan: Plan | None = None
+    if planner is not None:
+        work = planner.work(task, model.metadata)
+        plan = planner.plan(image, work, _block_of(job, key) or options.block_px, exact=options.dry_run)
+        planned(plan, work)
+        if options.dry_run:
+            return None
+
     def facts() -> dict[str, Any]:
-        if runner is None:
+        if plan is None:
             raise OutputError(f"{job.unfinished} is gone: nothing is left to stitch")
         # Kept from the first start on, so that a resumed run gives the same file.
-        return {**facts_of(task, model.metadata, options.block_px), "record": record}
+        return {**facts_of(task, model.metadata, plan.block_px), "record": record}
 
-    check_targets(job.unfinished, key, job.targets, options.overwrite)
     # A shard may not empty what others have done, nor may who comes to finish it.
-    may_empty = runner is not None and options.shard is None
+    may_empty = planner is not None and options.shard is None
     shard = options.shard or (1, 1)
     with writing(job.unfinished), open_unfinished(job.unfinished, key, facts, shard, may_empty) as unfinished:
         # While we waited for the folder another run may have finished.
         check_targets(job.unfinished, key, job.targets, options.overwrite)
         notes = [*fit_notes, *((unfinished.note,) if unfinished.note else ())]
         if not unfinished.publishing:
-            with _large_run(task, unfinished, job, model, runner, options, cluster, say) as run:
-                if runner is None:
+            with _large_run(task, unfinished, job, model, planner, plan, options, cluster, say) as run:
+                if planner is None:
                     run.check_all_seen()
                 if options.shard is not None:
                     run.segment_part(options.shard)
                     return {"n_objects": None, "notes": notes}
                 outcome = run.segment()
-            notes += _notes(outcome, runner)
+            notes += _notes(outcome, "" if planner is None else planner.runner.note)
             found = {"segmenter": segmenter, "provider": provider}
             whole = unfinished.facts["record"] | found | _plain(outcome, unfinished.facts["block_px"])
             labels: Any = zarr.open_group(str(unfinished.path("labels.zarr")), mode="r+")
@@ -197,7 +207,8 @@ def _large_run(
     unfinished: Unfinished,
     job: Job,
     model: Model,
-    runner: Runner | None,
+    planner: Planner | None,
+    plan: Plan | None,
     options: PredictOptions,
     cluster: DaskExecutor | None,
     say: Say,
@@ -205,42 +216,40 @@ def _large_run(
     """The run, with those who work on it."""
     facts, meta = unfinished.facts, model.metadata
     progress = BlockProgress(say, task.image.n_pixels // (options.shard or (1, 1))[1])
-    if cluster is not None:
-        assert runner is not None, "who finishes what shards have done has no workers"
-        recipe = _recipe(unfinished, job, model, runner, options)
-        steps = Steps(task, facts, unfinished.folder, meta, _not_here)
-        crew = Crew(cluster, cluster.places, lambda stage: partial(work_on, recipe, stage))
-        yield LargeRun(steps, unfinished, progress, crew)
-        return
-    network, n_networks = _network(model, runner, task.image, facts["block_px"])
+    if planner is None or plan is None:
+        network: Network = _not_here
+        n_networks = usable_cores()
+    else:
+        if facts["block_px"] != list(plan.block_px):  # another process was faster to begin
+            plan = planner.plan(task.image, planner.work(task, meta), facts["block_px"])
+        if cluster is not None:
+            recipe = _recipe(unfinished, job, model, planner.runner.provider, plan, options)
+            steps = Steps(task, facts, unfinished.folder, meta, _not_here)
+            crew = Crew(cluster, cluster.places, lambda stage: partial(work_on, recipe, stage))
+            yield LargeRun(steps, unfinished, progress, crew)
+            return
+        network, n_networks = planner.network(plan).seen_as(meta), plan.n_networks
     steps = Steps(task, facts, unfinished.folder, meta, at_most(n_networks, network))
     with ThreadPoolExecutor(n_networks + 1, "block") as executor:
         yield LargeRun(steps, unfinished, progress, Crew(executor, n_networks + 1, steps.of))
 
 
-def _network(model: Model, runner: Runner | None, image: ImageVolume, block_px: Sequence[int]) -> tuple[Network, int]:
-    """The network, and how many blocks may be in it at once."""
-    if runner is None:
-        return _not_here, usable_cores()
-    if runner.provider != CPU:
-        return runner, GPU_BLOCKS
-    # One core a block keeps the cores busier than all cores on one block, as long as there are blocks enough:
-    # nobody waits for anyone.
-    n_cores = usable_cores()
-    n_blocks = len(BlockGrid(image.spatial_shape, tuple(block_px)))
-    return Runner(model, "cpu", threads=max(1, n_cores // n_blocks)), n_cores
+def _block_of(job: Job, key: dict[str, Any]) -> list[int] | None:
+    """The block size of the unfinished run that is gone on with, if there is one: it is kept."""
+    begun = read_job(job.unfinished)
+    return begun["facts"]["block_px"] if begun is not None and is_same(begun, plain(key)) else None
 
 
 def _not_here(block: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     raise AssertionError("the network is asked in other processes only")
 
 
-def _recipe(unfinished: Unfinished, job: Job, model: Model, runner: Runner, options: PredictOptions) -> Recipe:
+def _recipe(
+    unfinished: Unfinished, job: Job, model: Model, provider: str, plan: Plan, options: PredictOptions
+) -> Recipe:
     facts = unfinished.facts
-    if runner.provider != CPU:
-        n_networks: int | None = GPU_BLOCKS
-    else:
-        n_networks = None if options.workers is None else local_share(options.workers)
+    # Workers of a scheduler that need not save memory use all their cores, whatever these are.
+    as_planned = provider != CPU or options.scheduler is None or options.max_memory is not None
     return Recipe(
         folder=str(unfinished.folder.absolute()),
         image=job.image if is_url(job.image) else str(Path(job.image).absolute()),
@@ -248,8 +257,9 @@ def _recipe(unfinished: Unfinished, job: Job, model: Model, runner: Runner, opti
         model=str(model.path.absolute()),
         sha256=model.sha256,
         version=__version__,
-        device="cpu" if runner.provider == CPU else "cuda",
-        n_networks=n_networks,
+        device="cpu" if provider == CPU else "cuda",
+        n_networks=plan.n_networks if as_planned else None,
+        n_threads=plan.threads,
         options=options,
         block_px=tuple(facts["block_px"]),
         low=tuple(facts["low"]),
@@ -259,8 +269,8 @@ def _recipe(unfinished: Unfinished, job: Job, model: Model, runner: Runner, opti
     )
 
 
-def _notes(outcome: Outcome, runner: Runner | None) -> list[str]:
-    notes = [runner.note] if runner is not None and runner.note else []
+def _notes(outcome: Outcome, of_device: str) -> list[str]:
+    notes = [of_device] if of_device else []
     if outcome.n_wide:
         notes.append(
             f"{outcome.n_wide} objects are wider than the model's cells: where two such touch they may be one"

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import numpy as np
 import numpy.typing as npt
 
-from cellscribble.bundle import Model, ModelMetadata
+from cellscribble.bundle import Model
 from cellscribble.core.blocks import padded_shape, plan_blocks, read_padded
 from cellscribble.core.errors import CellScribbleError, FileFormatError, InputError, OutputError
 from cellscribble.core.intensity import fit_intensity
@@ -66,7 +66,9 @@ def predict_probability(
     """
     meta = model.metadata
     shape = image.spatial_shape
-    block = block_size(shape, block_px, meta)
+    if block_px is None:
+        block_px = default_block_px(len(shape), sees_planes(meta))
+    block = block_size(shape, block_px, meta.stride_multiple)
     with reading(image):
         intensity = fit_intensity(image, meta.intensity)
     blocks = list(plan_blocks(shape, block, meta.halo_px, meta.stride_multiple))
@@ -120,20 +122,24 @@ def allocate(shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
         return np.memmap(file, np.float32, "w+", shape=shape)
 
 
-def block_size(shape: tuple[int, ...], block_px: Sequence[int] | None, meta: ModelMetadata) -> tuple[int, ...]:
-    """The size of a block: what was asked for or the default, at most the image on the network's stride.
+def default_block_px(ndim: int, by_planes: bool) -> tuple[int, ...]:
+    """The size of a block where memory does not matter; `by_planes` if the network sees one plane at a time."""
+    return PLANES_BLOCK_PX if by_planes else DEFAULT_BLOCK_PX[ndim]
+
+
+def block_size(shape: tuple[int, ...], block_px: Sequence[int], multiple: Sequence[int]) -> tuple[int, ...]:
+    """The size of a block: what was asked for, at most the image on the network's stride.
 
     Raises
     ------
     InputError
         If it is impossible.
     """
-    default = PLANES_BLOCK_PX if sees_planes(meta) else DEFAULT_BLOCK_PX[len(shape)]
-    block = default if block_px is None else tuple(block_px)
+    block = tuple(block_px)
     if len(block) == 1:
         block = block * len(shape)
     if len(block) != len(shape) or min(block) < 1:
         raise InputError(
             f"block is {block} px; expected one positive number or {len(shape)}, one for each spatial axis"
         )
-    return tuple(min(b, n) for b, n in zip(block, padded_shape(shape, meta.stride_multiple), strict=True))
+    return tuple(min(b, n) for b, n in zip(block, padded_shape(shape, multiple), strict=True))

@@ -44,10 +44,12 @@ def check_fit(
     rescale: bool = False,
     ignore_pixel_size: bool = False,
     planes: bool = False,
+    levels_um: Sequence[tuple[float, ...] | None] = (),
 ) -> Fit:
     """Find how `image` is put to the model.
 
-    With `planes` a 2D model sees each plane of a stack.
+    planes : a 2D model sees each plane of a stack
+    levels_um : pixel sizes of the image's pyramid, for what is said if none fits
 
     Raises
     ------
@@ -80,10 +82,11 @@ def check_fit(
     if all(1 / (1 + TOLERANCE) <= ratio <= 1 + TOLERANCE for ratio in ratios):
         return Fit(meta, None, notes)
     if not rescale:
+        listed = ", ".join(f"{i}: {format_um(size)}" for i, size in enumerate(levels_um))
         raise ModelError(
             f"image {image.name!r} has pixels of {format_um(have)} but the model was trained on "
             f"{format_um(want)}; --rescale resamples the image for the network, --ignore-pixel-size goes on "
-            "as it is, and a pyramid may have a --level that fits"
+            "as it is" + (f", --level takes another of its levels ({listed})" if len(levels_um) > 1 else "")
         )
     shape = tuple(max(1, round(n * r)) for n, r in zip(image.spatial_shape, ratios, strict=True))
     n_bytes = 4 * image.n_channels * max(math.prod(shape), math.prod(image.spatial_shape))

@@ -80,7 +80,8 @@ class Runner:
         return other
 
     @property
-    def _over_planes(self) -> bool:
+    def by_planes(self) -> bool:
+        """Whether this is a 2D network that is asked about one plane of a block after the other."""
         return self._rank == self.metadata.ndim + 1
 
     def __call__(self, block: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -93,7 +94,7 @@ class Runner:
         ModelError
             If the network fails on this block; most often memory does not suffice.
         """
-        if self._over_planes:
+        if self.by_planes:
             out = np.empty((len(self.metadata.classes), *block.shape[1:]), np.float32)
             for z in range(block.shape[1]):
                 out[:, z] = self._ask(block[:, z])

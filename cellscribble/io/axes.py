@@ -55,6 +55,8 @@ class ArrayView:
         self.shape: tuple[int, ...] = (*channels, *sizes)
         self.dtype: np.dtype[Any] = np.dtype(source.dtype)
         self.ndim = len(self.shape)
+        # Of the stored array and in its order: what a read unpacks at least.
+        self.chunks: tuple[int, ...] | None = getattr(source, "chunks", None)
 
     def __getitem__(self, key: Any) -> npt.NDArray[Any]:
         keys = _full_key(key, self.shape)

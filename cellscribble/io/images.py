@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from cellscribble.core.errors import FileFormatError, InputError
 from cellscribble.core.volume import ImageVolume
+from cellscribble.io import tiff_read
 from cellscribble.io.atomic import is_zarr
 from cellscribble.io.axes import check_axes, plan_axes, to_canonical
 from cellscribble.io.ome_zarr_read import open_ome_zarr
@@ -92,6 +93,55 @@ def _open_url(url: str, axes: str | None, timepoint: int | None, level: int) -> 
     if suffix in TIFF_SUFFIXES + PICTURE_SUFFIXES:
         raise InputError(f"{url}: only OME-Zarr is read from a URL; download the file, or convert it to OME-Zarr")
     return open_ome_zarr(url, image_name(url), axes=axes, timepoint=timepoint, level=level)
+
+
+def count_pixels(path: str | Path) -> int:
+    """Pixels of one channel of an image, as its head says; no pixel is read.
+
+    Raises
+    ------
+    FileFormatError, InputError, RemoteError
+        As `open_image`.
+    """
+    if _is_ome_zarr(path):
+        return open_ome_zarr(path, "", lazy=True).n_pixels
+    path = Path(path)
+    if _suffix(path) in TIFF_SUFFIXES:
+        return tiff_read.count_pixels(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as picture:
+                return picture.width * picture.height
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise FileFormatError(f"{path} cannot be read as a picture: {error}; copy it again") from error
+
+
+def level_pixel_sizes(
+    path: str | Path, *, axes: str | None = None, timepoint: int | None = None
+) -> list[tuple[float, ...] | None]:
+    """The pixel size of each level of the image's pyramid, from the finest; None where the file does not say.
+
+    One number in µm for each spatial axis. An image without pyramid has one level.
+
+    Raises
+    ------
+    FileFormatError, InputError, RemoteError
+        As `open_image`.
+    """
+    if _is_ome_zarr(path):
+        image = open_ome_zarr(path, "", axes=axes, timepoint=timepoint, lazy=True)
+        if image.pixel_size_um is None or not image.levels:
+            return [image.pixel_size_um]
+        return [level.scale for level in image.levels]
+    path = Path(path)
+    if path.is_file() and path.stat().st_size and _suffix(path) in TIFF_SUFFIXES:
+        return tiff_read.level_pixel_sizes(path, axes, timepoint)
+    return [None]
+
+
+def _is_ome_zarr(path: str | Path) -> bool:
+    return is_url(path) or is_zarr(Path(path))
 
 
 def list_images(path: str | Path) -> list[Path]:

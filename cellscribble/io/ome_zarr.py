@@ -25,7 +25,8 @@ from cellscribble.io.ome_zarr_metadata import ome_metadata, plan_levels
 
 VERSIONS = ("0.4", "0.5")
 CHUNK_PX = {2: (512, 512), 3: (64, 64, 64)}
-_SHARD_CHUNKS = {2: (4, 4), 3: (1, 4, 4)}
+SHARD_CHUNKS = {2: (4, 4), 3: (1, 4, 4)}
+"""In one file of version 0.5, but for level 0 of a store that says what its writers own."""
 _BLOCK_CHUNKS = {2: (4, 4), 3: (1, 8, 8)}
 _AXES = {"labels": ("YX", "ZYX"), "image": ("CYX", "CZYX")}
 
@@ -58,7 +59,7 @@ def write_ome_zarr(
     name : shown by viewers
     channel_names : one a channel, images only; `RGB_NAMES` for a colour picture
     n_levels : pyramid levels with the full one; by default as many as make Y and X at most 512
-    levels : those of the image that the result belongs to, which are taken instead
+    levels : those of the image that the result belongs to, which are taken instead; of one alone its place
     version : OME-Zarr version, "0.4" or "0.5"; in 0.5 many chunks share a file (a shard)
     attributes : further attributes of the group, for example {"cellscribble": provenance}
     source : of labels, the path from here to the image they belong to
@@ -131,7 +132,8 @@ def create_ome_zarr(
     _check(kind, version, axes, tuple(shape), dtype, pixel_size_um, channel_names)
     ndim = len(axes.replace("C", ""))
     lead, spatial = tuple(shape)[:-ndim], tuple(shape)[-ndim:]
-    planned = levels or plan_levels(spatial, pixel_size_um, n_levels, kind)
+    first = PyramidLevel(spatial, tuple(pixel_size_um or (1.0,) * ndim), (0.0,) * ndim)
+    planned = levels if len(levels) > 1 else plan_levels(levels[0] if levels else first, n_levels, kind)
     zarr_format: Literal[2, 3] = 2 if version == "0.4" else 3
     group = zarr.create_group(str(path), zarr_format=zarr_format)
     extra: dict[str, Any] = {"dimension_names": list(axes.lower())} if zarr_format == 3 else {}
@@ -149,7 +151,9 @@ def create_ome_zarr(
             chunk_key_encoding={"name": "v2" if zarr_format == 2 else "default", "separator": "/"},
             **extra,
         )
-    metadata = ome_metadata(kind, version, axes, pixel_size_um, planned, name, dtype, channel_names, source)
+    metadata = ome_metadata(
+        kind, version, axes, pixel_size_um is not None, planned, name, dtype, channel_names, source
+    )
     own = metadata if version == "0.4" else {"ome": {"version": version, **metadata}}
     group.attrs.update({**own, **dict(attributes or {})})
     return group
@@ -269,7 +273,7 @@ def _shards(
     shape: tuple[int, ...], chunks: tuple[int, ...], shard_px: Sequence[int] | None, n_lead: int
 ) -> tuple[int, ...] | None:
     """Size of a shard, a number for each axis; None where one chunk is all of it."""
-    wanted = shard_px or [c * n for c, n in zip(chunks, _SHARD_CHUNKS[len(shape)], strict=True)]
+    wanted = shard_px or [c * n for c, n in zip(chunks, SHARD_CHUNKS[len(shape)], strict=True)]
     counts = [min(-(-w // c), -(-n // c)) for w, c, n in zip(wanted, chunks, shape, strict=True)]
     if max(counts) == 1:
         return None

@@ -17,28 +17,29 @@ SMALLEST_LEVEL_PX = 512
 """Levels are added until Y and X are at most this."""
 
 
-def plan_levels(
-    shape: tuple[int, ...], pixel_size_um: Sequence[float] | None, n_levels: int | None, kind: str
-) -> list[PyramidLevel]:
-    """The levels over an image of spatial `shape` px, the full one first, each half of the one before.
+def plan_levels(first: PyramidLevel, n_levels: int | None, kind: str) -> list[PyramidLevel]:
+    """The levels over an image, `first` itself first, each half of the one before.
 
     n_levels : by default as many as make Y and X at most `SMALLEST_LEVEL_PX`
     kind : "labels", every second pixel, which lies where it was, or "image", the mean, which lies between
     """
+    shape = first.shape
     steps = [(1,) * len(shape)]
     while len(steps) < n_levels if n_levels else max(_shrunk(shape, steps[-1])[-2:]) > SMALLEST_LEVEL_PX:
         last = steps[-1]
         factors = [2, 2]
         if len(shape) == 3:
-            sizes = pixel_size_um or (1.0, 1.0, 1.0)
             # Depth is halved only once its pixels are no longer much coarser than those in plane.
-            factors = [2 if sizes[0] * last[0] < 1.5 * sizes[1] * last[1] else 1, *factors]
+            factors = [2 if first.scale[0] * last[0] < 1.5 * first.scale[1] * last[1] else 1, *factors]
         steps.append(tuple(a * b for a, b in zip(last, factors, strict=True)))
+    between = 1 if kind == "image" else 0
     return [
         PyramidLevel(
             _shrunk(shape, step),
-            tuple(float(s) for s in step),
-            tuple((s - 1) / 2 if kind == "image" else 0.0 for s in step),
+            tuple(size * s for size, s in zip(first.scale, step, strict=True)),
+            tuple(
+                at + between * size * (s - 1) / 2 for at, size, s in zip(first.offset, first.scale, step, strict=True)
+            ),
         )
         for step in steps
     ]
@@ -52,27 +53,26 @@ def ome_metadata(
     kind: str,
     version: str,
     axes: str,
-    pixel_size_um: Sequence[float] | None,
+    calibrated: bool,
     levels: Sequence[PyramidLevel],
     name: str,
     dtype: np.dtype[Any],
     channel_names: Sequence[str],
     source: str,
 ) -> dict[str, Any]:
-    """The attributes of the group; parameters as `create_ome_zarr`."""
-    sizes = tuple(pixel_size_um or (1.0,) * len(levels[0].shape))
-    lead = len(axes) - len(sizes)
+    """The attributes of the group; parameters as `create_ome_zarr`, `calibrated` if sizes are in micrometres."""
+    lead = len(axes) - len(levels[0].shape)
     datasets = []
     for number, level in enumerate(levels):
-        scale = [float(s * f) for s, f in zip(sizes, level.step, strict=True)]
-        transformations: list[dict[str, Any]] = [{"type": "scale", "scale": [1.0] * lead + scale}]
+        scale = [*(1.0,) * lead, *map(float, level.scale)]
+        transformations: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
         if kind == "image" or any(level.offset):
-            shift = [float(s * at) for s, at in zip(sizes, level.offset, strict=True)]
-            transformations.append({"type": "translation", "translation": [0.0] * lead + shift})
+            shift = [*(0.0,) * lead, *map(float, level.offset)]
+            transformations.append({"type": "translation", "translation": shift})
         datasets.append({"path": str(number), "coordinateTransformations": transformations})
     multiscale: dict[str, Any] = {
         "name": name,
-        "axes": [_axis(letter, pixel_size_um is not None) for letter in axes.lower()],
+        "axes": [_axis(letter, calibrated) for letter in axes.lower()],
         "datasets": datasets,
         "type": "nearest" if kind == "labels" else "mean",
     }

@@ -28,9 +28,17 @@ LAZY_BYTES = 256 << 20
 
 
 def open_ome_zarr(
-    path: Path | str, name: str, axes: str | None = None, timepoint: int | None = None, level: int = 0
+    path: Path | str,
+    name: str,
+    axes: str | None = None,
+    timepoint: int | None = None,
+    level: int = 0,
+    *,
+    lazy: bool = False,
 ) -> ImageVolume:
     """Open an OME-Zarr folder, or one behind a URL, as an `ImageVolume`; see `cellscribble.io.images.open_image`.
+
+    With `lazy` no pixel is read, however small the image is.
 
     Of a bioformats2raw folder the first series is taken, and `origin` says so. A bare Zarr array
     without metadata opens if its axes are plain or given.
@@ -46,7 +54,7 @@ def open_ome_zarr(
     """
     node = open_node(path)
     if isinstance(node, zarr.Array):
-        return _open_array(node, name, axes, timepoint, level)
+        return _open_array(node, name, axes, timepoint, level, lazy)
     node, series = _first_series(node, path)
     attributes = _ome_attributes(node)
     multiscale = _multiscale(attributes, node, path)
@@ -61,7 +69,7 @@ def open_ome_zarr(
         )
     plan = plan_axes(letters, array.shape, timepoint)
     size, words = _pixel_size(letters, units, place.scale).spatial(plan.axes[1:])
-    data = to_canonical(_loaded(array, path), plan)
+    data = to_canonical(_loaded(array, path, lazy), plan)
     names = channel_names(node)
     return ImageVolume(
         data=data,
@@ -71,7 +79,7 @@ def open_ome_zarr(
         is_rgb=data.dtype == "uint8" and data.shape[0] == 3 and _is_colour_picture(attributes, names),
         channel_names=names if len(names) == data.shape[0] else (),
         origin=f"axes {letters} from {source}, {words}{series}",
-        levels=_levels(node, multiscale, plan, level),
+        levels=_levels(node, multiscale, plan, level, size),
     )
 
 
@@ -110,7 +118,9 @@ def metadata_sha256(path: Path | str) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _open_array(array: zarr.Array[Any], name: str, axes: str | None, timepoint: int | None, level: int) -> ImageVolume:
+def _open_array(
+    array: zarr.Array[Any], name: str, axes: str | None, timepoint: int | None, level: int, lazy: bool
+) -> ImageVolume:
     if level:
         raise InputError(f"image {name!r} is a bare Zarr array without pyramid; it has level 0 only")
     if axes is not None:
@@ -121,7 +131,7 @@ def _open_array(array: zarr.Array[Any], name: str, axes: str | None, timepoint: 
         letters, words = resolve_axes("Q" * (array.ndim - 2) + "YX", array.shape, array.dtype)
         remark = f"from the array's shape, {words}" if words else "from the array's shape"
     plan = plan_axes(letters, array.shape, timepoint)
-    data = to_canonical(_loaded(array, name), plan)
+    data = to_canonical(_loaded(array, name, lazy), plan)
     origin = f"axes {letters} {remark}, no pixel size"
     return ImageVolume(data=data, axes=plan.axes, name=name, is_rgb=plan.is_rgb, origin=origin)
 
@@ -202,11 +212,17 @@ def _place(multiscale: Mapping[str, Any], dataset: Mapping[str, Any], ndim: int)
     return _Place(scale, offset)
 
 
-def _levels(node: zarr.Group, multiscale: Mapping[str, Any], plan: AxesPlan, level: int) -> tuple[PyramidLevel, ...]:
-    """The level that was read and the coarser ones; none of a file that has no coarser one."""
+def _levels(
+    node: zarr.Group,
+    multiscale: Mapping[str, Any],
+    plan: AxesPlan,
+    level: int,
+    pixel_size_um: tuple[float, ...] | None,
+) -> tuple[PyramidLevel, ...]:
+    """The level that was read and the coarser ones, as far as they are there and in order."""
     kept = [plan.letters.index(letter) for letter in plan.axes[1:]]
     found: list[PyramidLevel] = []
-    first: _Place | None = None
+    unit = (1.0,) * len(kept)
     for dataset in multiscale["datasets"][level:]:
         try:
             array = node[dataset["path"]]
@@ -216,14 +232,16 @@ def _levels(node: zarr.Group, multiscale: Mapping[str, Any], plan: AxesPlan, lev
             break  # its own pixels are not wanted, so it is no reason to refuse the image
         if not isinstance(array, zarr.Array) or array.ndim != len(plan.letters):
             break
-        here = _place(multiscale, dataset, array.ndim)
-        first = first or here
+        place = _place(multiscale, dataset, array.ndim)
+        scale, offset = [place.scale[i] for i in kept], [place.offset[i] for i in kept]
         shape = tuple(int(array.shape[i]) for i in kept)
-        if found and any(a > b for a, b in zip(shape, found[-1].shape, strict=True)):
+        if min(scale) <= 0 or (found and any(a > b for a, b in zip(shape, found[-1].shape, strict=True))):
             break
-        step = tuple(here.scale[i] / first.scale[i] for i in kept)
-        found.append(PyramidLevel(shape, step, tuple(here.offset[i] / first.scale[i] for i in kept)))
-    return tuple(found) if len(found) > 1 else ()
+        if not found and pixel_size_um is not None:
+            unit = tuple(um / s for um, s in zip(pixel_size_um, scale, strict=True))
+        in_unit = [tuple(v * u for v, u in zip(values, unit, strict=True)) for values in (scale, offset)]
+        found.append(PyramidLevel(shape, *in_unit))
+    return tuple(found)
 
 
 def _declared_axes(multiscale: Mapping[str, Any], ndim: int) -> tuple[str, list[str]]:
@@ -257,6 +275,6 @@ def _is_colour_picture(attributes: Mapping[str, Any], names: tuple[str, ...]) ->
     return colours == RGB_COLOURS and all(_NO_STAIN.fullmatch(name.lower()) for name in names)
 
 
-def _loaded(array: zarr.Array[Any], path: Path | str) -> Any:
-    lazy = LazyZarr(array, path)
-    return lazy if array.nbytes > LAZY_BYTES else lazy[...]
+def _loaded(array: zarr.Array[Any], path: Path | str, lazy: bool) -> Any:
+    stored = LazyZarr(array, path)
+    return stored if lazy or array.nbytes > LAZY_BYTES else stored[...]

@@ -25,13 +25,35 @@ class LazyTiff:
         self._lock = threading.Lock()
         self._array: Any = None
 
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """What a read unpacks at least: a tile or strip, where strips are long the whole plane."""
+        return tuple(self._opened().chunks)
+
     def __getitem__(self, key: Any) -> npt.NDArray[Any]:
+        return np.asarray(self._opened()[key])
+
+    def _opened(self) -> Any:
         with self._lock:
             if self._array is None:
                 tiff = tifffile.TiffFile(self.path)
                 self._array = zarr.open_array(tiff.series[0].levels[self.level].aszarr(), mode="r")
                 weakref.finalize(self, tiff.close)
-        return np.asarray(self._array[key])
+        return self._array
 
     def __reduce__(self) -> tuple[Any, ...]:
         return LazyTiff, (self.path, self.level, self.shape, self.dtype)
+
+
+class MappedTiff:
+    """The stored array of a TIFF that is not packed: `shape`, `dtype`, slicing.
+
+    Mapped anew for each read: what was read of a map that stays counts as memory of the process for good.
+    """
+
+    def __init__(self, path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.path, self.offset, self.shape, self.dtype = Path(path), offset, shape, dtype
+        self.ndim = len(shape)
+
+    def __getitem__(self, key: Any) -> npt.NDArray[Any]:
+        return np.array(np.memmap(self.path, self.dtype, "r", self.offset, self.shape)[key])

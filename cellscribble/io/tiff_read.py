@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from cellscribble.core.errors import FileFormatError, InputError
 from cellscribble.core.volume import ImageVolume, PyramidLevel, rounded_step
 from cellscribble.io import pixel_size as sizes
 from cellscribble.io.axes import AxesPlan, check_axes, plan_axes, resolve_axes, to_canonical
-from cellscribble.io.tiff_lazy import LazyTiff
+from cellscribble.io.tiff_lazy import LazyTiff, MappedTiff
 
 LAZY_BYTES = 256 << 20
 """Files larger than this (unpacked) are read piece by piece."""
@@ -57,8 +58,8 @@ def open_tiff(
         data = _read(path, series, level, LAZY_BYTES)
         is_rgb = plan.is_rgb and _is_rgb(letters, series.dtype)
         n_images = len(tiff.series)
-        levels = _levels(tiff.series[0].levels[level:], plan)
-    size, size_words = pixels.spatial(plan.axes[1:])
+        size, size_words = pixels.spatial(plan.axes[1:])
+        levels = _levels(tiff.series[0].levels[level:], plan, size)
     size_source = f" from {pixels.source}" if size and pixels.source != source else ""
     words = [f"axes {letters.strip('QI')} from {source}", remark, size_words + size_source]
     if n_images > 1:
@@ -82,6 +83,27 @@ def read_indices(path: Path) -> np.ndarray[Any, Any]:
         series = _series(tiff, path, 0)
         _check_whole(series, path)
         return np.asarray(_read(path, series, 0, lazy_bytes=series.nbytes))
+
+
+def count_pixels(path: Path) -> int:
+    """Pixels of one channel of level 0; no pixel is read. See `open_tiff`."""
+    with _open(path) as tiff:
+        series = _series(tiff, path, 0)
+        letters, _, _ = _axes(tiff, series, None)
+        plan = plan_axes(letters, series.shape)
+        return math.prod(series.shape[letters.index(letter)] for letter in plan.axes[1:])
+
+
+def level_pixel_sizes(path: Path, axes: str | None, timepoint: int | None) -> list[tuple[float, ...] | None]:
+    """The pixel size of each level of a pyramid, one number for each spatial axis; see `open_tiff`."""
+    with _open(path) as tiff:
+        sizes = []
+        for level in range(len(_series(tiff, path, 0).levels)):
+            series = _series(tiff, path, level)
+            letters, _, _ = _axes(tiff, series, axes)
+            plan = plan_axes(letters, series.shape, timepoint)
+            sizes.append(_pixel_size(tiff, series)[0].spatial(plan.axes[1:])[0])
+        return sizes
 
 
 def has_rois(path: Path) -> bool:
@@ -113,15 +135,18 @@ def _series(tiff: Any, path: Path, level: int) -> Any:
     return levels[level]
 
 
-def _levels(series: Sequence[Any], plan: AxesPlan) -> tuple[PyramidLevel, ...]:
+def _levels(
+    series: Sequence[Any], plan: AxesPlan, pixel_size_um: tuple[float, ...] | None
+) -> tuple[PyramidLevel, ...]:
     """The level that was read and the coarser ones; none of a file that has no coarser one."""
     kept = [plan.letters.index(letter) for letter in plan.axes[1:]]
     shapes = [tuple(int(one.shape[i]) for i in kept) for one in series if len(one.shape) == len(plan.letters)]
     if len(shapes) < 2:
         return ()
     # The file says sizes only, and those are rounded.
-    steps = [tuple(rounded_step(n, m) for n, m in zip(shapes[0], shape, strict=True)) for shape in shapes]
-    return tuple(PyramidLevel(shape, step, (0.0,) * len(shape)) for shape, step in zip(shapes, steps, strict=True))
+    finest = tuple(zip(shapes[0], pixel_size_um or (1.0,) * len(kept), strict=True))
+    scales = [tuple(um * rounded_step(n, m) for (n, um), m in zip(finest, shape, strict=True)) for shape in shapes]
+    return tuple(PyramidLevel(shape, scale, (0.0,) * len(shape)) for shape, scale in zip(shapes, scales, strict=True))
 
 
 def _axes(tiff: Any, series: Any, axes: str | None) -> tuple[str, str, str]:
@@ -173,7 +198,7 @@ def _read(path: Path, series: Any, level: int, lazy_bytes: int) -> Any:
             offset, dtype = series.dataoffset, series.dtype
             order = series.pages[0].parent.byteorder
             stored = np.dtype(dtype).newbyteorder(order)
-            return np.memmap(path, stored, "r", offset, tuple(series.shape))
+            return MappedTiff(path, offset, tuple(series.shape), stored)
         lazy = LazyTiff(path, level, tuple(series.shape), np.dtype(series.dtype))
         # One pixel now, so that an unknown packing is an error of opening, not of hours later.
         lazy[(slice(0, 1),) * lazy.ndim]

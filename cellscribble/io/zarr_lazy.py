@@ -18,7 +18,7 @@ READ_ERRORS = (BaseZarrError, ValueError, KeyError, TypeError, IndexError, OSErr
 
 
 class LazyZarr:
-    """The stored array: `shape`, `dtype`, slicing.
+    """The stored array: `shape`, `dtype`, `chunks`, slicing.
 
     Parameters
     ----------
@@ -32,6 +32,8 @@ class LazyZarr:
         self.shape: tuple[int, ...] = tuple(int(n) for n in array.shape)
         self.dtype: np.dtype[Any] = np.dtype(array.dtype)
         self.ndim = len(self.shape)
+        # What a read unpacks at least; of a shard single chunks are read.
+        self.chunks: tuple[int, ...] = tuple(int(n) for n in array.chunks)
 
     def __getitem__(self, key: Any) -> npt.NDArray[Any]:
         """Pixels. Raises FileFormatError if a chunk is damaged, RemoteError if a connection is lost."""

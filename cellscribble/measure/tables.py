@@ -53,7 +53,7 @@ class Wanted:
 
     objects : CellProfiler's name of the objects
     channels : names of the images' channels; by default those of the files
-    level : pyramid level of labels and images
+    level : pyramid level of labels, and of images as well unless a coarser one of theirs has the labels' shape
     block_px : size of a block
     quick : leave out what needs an object whole (see `cellscribble.measure.whole`)
     """
@@ -151,12 +151,20 @@ def _pairs(labels: Path, images: Path | None) -> tuple[list[tuple[str, Path, Pat
     return pairs, failures
 
 
+def _open_image_of(labels: ImageVolume, file: Path, level: int) -> ImageVolume:
+    """The image at this level, or at the coarser one that has the labels' shape: they may have been made of that."""
+    image = open_image(file, level=level)
+    shapes = [one.shape for one in image.levels]
+    further = shapes.index(labels.spatial_shape) if labels.spatial_shape in shapes else 0
+    return open_image(file, level=level + further) if further else image
+
+
 def _measure(
     name: str, label_file: Path, image_file: Path | None, wanted: Wanted, report: Report, begun: float, n_images: int
 ) -> tuple[Columns, dict[str, Any]]:
     """The columns of the objects of one image, and its line in the table of images."""
     labels = open_image(label_file, level=wanted.level)
-    image = None if image_file is None else open_image(image_file, level=wanted.level)
+    image = None if image_file is None else _open_image_of(labels, image_file, wanted.level)
     channels = () if image is None else channel_names(image, wanted.channels)
 
     block_px = wanted.block_px or BLOCK_PX[labels.ndim]

@@ -1,9 +1,11 @@
 import io
 import json
+import re
 
 import pytest
 
 from cellscribble.cli import output
+from cellscribble.core.errors import OutputError
 
 
 def test_json_lines_are_one_a_line_on_stdout(capsys, tmp_path):
@@ -20,14 +22,64 @@ def test_file_names_are_not_taken_for_markup(capsys):
     assert capsys.readouterr().err == "a[bold]b[/bold] [1].tif\nwarning: [x]\n"
 
 
-def test_without_a_terminal_progress_is_a_line_now_and_then(capsys, monkeypatch):
-    clock = [0.0]
-    monkeypatch.setattr(output.time, "monotonic", lambda: clock[0])
+def work_for_150_s(bar, clock, first=1):
+    """A unit of work every 5 s, up to 30 of 40, beginning with the `first`."""
+    for done in range(first, 31):
+        clock[0] += 5
+        bar.update(done, 40, "slide")
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(output.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_without_a_terminal_progress_is_a_line_a_minute(capsys, clock):
     with output.progress_bar("predict") as bar:
-        for done in range(1, 41):
-            clock[0] = float(done)
-            bar.update(done, 40, "slide")
-    assert capsys.readouterr().err == "predict, 38 %, 25 s left, slide\npredict, 75 %, 10 s left, slide\n"
+        work_for_150_s(bar, clock)
+    assert capsys.readouterr().err == (
+        "predict, 30 %, 2 min 20 s left, slide\npredict, 60 %, 1 min 20 s left, slide\n"
+    )
+
+
+def test_what_an_earlier_run_has_done_does_not_shorten_the_time_left(capsys, clock):
+    with output.progress_bar("predict") as bar:
+        work_for_150_s(bar, clock, first=16)
+    # 12 units in a minute, 13 are left.
+    assert capsys.readouterr().err == "predict, 68 %, 1 min 5 s left, slide\n"
+
+
+def test_the_log_has_the_same_lines_with_the_time_and_how_far_it_came(tmp_path, capsys, clock):
+    log = tmp_path / "run.log"
+    log.write_text("an earlier run\n")
+
+    def interrupted():
+        with output.progress_bar("predict", log=log) as bar:
+            work_for_150_s(bar, clock)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    first, *lines = log.read_text().splitlines()
+    assert first == "an earlier run"
+    assert [line[20:] for line in lines] == [
+        "predict starts",
+        "predict, 30 %, 2 min 20 s left, slide",
+        "predict, 60 %, 1 min 20 s left, slide",
+        "predict, 75 %, 50 s left, slide",
+    ]
+    assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", line) for line in lines)
+    assert capsys.readouterr().err.count("predict") == 2
+
+
+def test_a_log_that_cannot_be_written_is_an_error_at_once(tmp_path):
+    with (
+        pytest.raises(OutputError, match=r"run\.log.*another output folder"),
+        output.progress_bar("predict", log=tmp_path / "none" / "run.log"),
+    ):
+        pytest.fail("the work began")
 
 
 def test_on_a_terminal_there_is_a_bar(monkeypatch):

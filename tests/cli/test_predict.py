@@ -6,6 +6,7 @@ import pytest
 import tifffile
 
 from cellscribble.cli.main import run
+from cellscribble.io.ome_zarr import write_ome_zarr
 from tests.cli.test_main import modules_after
 from tests.infer.analytic import disks, metadata, write_model
 
@@ -107,7 +108,16 @@ def test_results_are_replaced_only_when_told(place, capsys):
     assert run(["predict", "imgs", "--overwrite"]) == 0
 
 
-@pytest.mark.parametrize("args", [[], ["imgs", "--block", "0"], ["imgs", "--block", "a,b"], ["imgs", "--level", "-1"]])
+@pytest.mark.parametrize(
+    "args",
+    [
+        [],
+        ["imgs", "--block", "0"],
+        ["imgs", "--block", "a,b"],
+        ["imgs", "--level", "-1"],
+        ["imgs", "--max-memory", "2 cats"],
+    ],
+)
 def test_wrong_usage_exits_2(place, args, capsys):
     assert run(["predict", *args]) == 2
 
@@ -115,3 +125,40 @@ def test_wrong_usage_exits_2(place, args, capsys):
 def test_a_model_that_is_none_exits_1(place, capsys):
     assert run(["predict", "imgs", "-m", "imgs/a.tif"]) == 1
     assert "not an ONNX model" in capsys.readouterr().err
+
+
+def test_a_dry_run_says_what_it_would_do_and_makes_no_folder(place, capsys):
+    assert run(["predict", "imgs", "--dry-run"]) == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "segmented in memory as a whole, about" in err
+    assert "would write cellscribble_out/a_labels.json, cellscribble_out/a_labels.tif" in err
+    assert err.splitlines()[-1] == "this was a dry run: nothing was written"
+    assert not (place / "cellscribble_out").exists()
+
+
+def test_a_dry_run_with_json_gives_the_plan_and_a_log_is_not_begun(place, capsys):
+    write_ome_zarr("slide.zarr", disks()[0][None], "CYX", (0.5, 0.5), kind="image")
+    args = ["predict", "slide.zarr", "--dry-run", "--json", "--max-memory", "64GB", "--log", "run.log"]
+    before = sorted(place.rglob("*"))
+    assert run(args) == 0
+    assert sorted(place.rglob("*")) == before
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [event["event"] for event in events] == ["start", "image", "plan"]
+    assert (events[2]["how"], events[2]["n_blocks"]) == ("blocks", 1)
+    assert events[2]["most_memory_bytes"] < 64e9
+
+
+def test_a_run_says_its_plan_and_keeps_a_log(place, capsys):
+    write_ome_zarr("slide.zarr", disks()[0][None], "CYX", (0.5, 0.5), kind="image")
+    assert run(["predict", "slide.zarr", "--log", "run.log", "--block", "16"]) == 0
+    assert "12 blocks of 16 x 16 px, " in capsys.readouterr().err
+    first, last = (place / "run.log").read_text().splitlines()
+    assert first.endswith("predict starts")
+    assert "100 %, slide: all 12 blocks seen" in last
+
+
+def test_a_limit_that_is_too_small_exits_1_and_names_one_that_works(place, capsys):
+    assert run(["predict", "imgs/a.tif", "--max-memory", "20MB"]) == 1
+    assert "--max-memory 20 MB is too little" in capsys.readouterr().err
+    assert list((place / "cellscribble_out").iterdir()) == []

@@ -42,10 +42,10 @@ def test_levels_of_labels_are_those_of_the_image_whatever_its_steps(models, tmp_
     pixels = picture((601, 1003), 5, 20.0)
     path = tmp_path / "slide.zarr"
     levels = [
-        PyramidLevel((601, 1003), (1.0, 1.0), (0.0, 0.0)),
-        PyramidLevel((150, 250), (4.0, 4.0), (1.5, 1.5)),  # as converters of slides write them: a step of 4, cut off
-        PyramidLevel((75, 125), (8.0, 8.0), (3.5, 3.5)),
-        PyramidLevel((50, 90), (12.0, 11.1), (5.0, 5.0)),
+        PyramidLevel((601, 1003), (0.5, 0.25), (0.0, 0.0)),
+        PyramidLevel((150, 250), (2.0, 1.0), (0.75, 0.375)),  # as converters of slides write them: by 4, cut off
+        PyramidLevel((75, 125), (4.0, 2.0), (1.75, 0.875)),
+        PyramidLevel((50, 90), (6.0, 2.775), (2.5, 1.25)),
     ]
     write_ome_zarr(path, pixels, "CYX", (0.5, 0.25), kind="image", levels=levels)
     job, _ = segment(path, models[2], block_px=(128,), ignore_pixel_size=True, probability=True)
@@ -54,7 +54,7 @@ def test_levels_of_labels_are_those_of_the_image_whatever_its_steps(models, tmp_
         found = open_image(result).levels
         assert [one.shape for one in found] == [one.shape for one in levels]
         for one, expected in zip(found, levels, strict=True):
-            assert one.step == pytest.approx(expected.step)
+            assert one.scale == pytest.approx(expected.scale)
             assert one.offset == pytest.approx(expected.offset)
     full = pixels_of(job.labels)[0]
     np.testing.assert_array_equal(pixels_of(job.labels, 1)[0], full[:600:4, :1000:4])

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from cellscribble.bundle import open_model
 from cellscribble.core.blocks import BlockGrid
 from cellscribble.core.errors import CellScribbleError, InputError, MissingExtraError, ModelError, OutputError
 from cellscribble.engine import outputs, steps, zarr_job
@@ -26,8 +27,9 @@ from cellscribble.engine.shards import own_tasks, parse_shard
 from cellscribble.engine.unfinished import open_unfinished
 from cellscribble.io.images import open_image
 from cellscribble.io.ome_zarr import write_ome_zarr
+from tests.engine.conftest import OBJECTS
 from tests.engine.test_zarr_job import Killed, chunks, picture, segment, write
-from tests.infer.analytic import disks, write_model
+from tests.infer.analytic import disks, metadata, write_model
 
 BLOCK = {"block_px": (64,)}
 
@@ -88,6 +90,25 @@ def test_workers_give_the_bytes_of_threads(models, tmp_path, cluster, kind):
     )
     assert dict(heard)["workers"] == {"n": 2, "n_threads": 4}
     assert contents_of(job) == expected
+
+
+def test_workers_take_the_level_that_was_chosen(tmp_path, cluster):
+    model = open_model(
+        write_model(tmp_path / "model.onnx", metadata(pixel_size_um=(0.5, 0.5), segmenter_parameters=OBJECTS))
+    )
+    path = tmp_path / "slide.zarr"
+    write_ome_zarr(path, picture((400, 420), 3, 12.0), "CYX", (0.25, 0.25), kind="image", n_levels=3)
+    expected, heard = segment(path, model, **BLOCK)
+    assert dict(heard)["image"]["level"] == 1
+    contents, shape = contents_of(expected), open_image(expected.labels).spatial_shape
+    job, heard = segment(path, model, overwrite=True, scheduler=cluster.scheduler_address, **BLOCK)
+    assert dict(heard)["image"]["level"] == 1
+    assert contents_of(job) == contents
+    assert shape == (200, 210)
+    for index in (1, 2):
+        run_shard(path, model, index, 2, overwrite=True, **BLOCK)
+    (job,) = stitch(tmp_path, nothing)
+    assert contents_of(job) == contents
 
 
 def test_a_run_of_threads_goes_on_with_workers(models, tmp_path, cluster, monkeypatch):
@@ -155,6 +176,27 @@ def test_a_worker_that_cannot_begin_says_why(models, tmp_path, cluster, monkeypa
     with pytest.raises(kind, match=f"the worker on .* cannot begin: .*{message}") as caught:
         work_on(replace(recipe, n_networks=1, **change), "see", 0)
     assert "\n" not in str(caught.value)
+
+
+def test_a_worker_does_no_more_at_once_than_is_planned(models, tmp_path, cluster, monkeypatch):
+    recipe = recipe_of(write(tmp_path, picture((300, 300), 4)), models[2], cluster, monkeypatch)
+    real, lock, now, most = steps.See.__call__, threading.Lock(), [0], [0]
+
+    def counted(self, k):
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        time.sleep(0.02)
+        try:
+            return real(self, k)
+        finally:
+            with lock:
+                now[0] -= 1
+
+    monkeypatch.setattr(steps.See, "__call__", counted)
+    with ThreadPoolExecutor(6) as executor:
+        list(executor.map(lambda k: work_on(replace(recipe, n_networks=1), "see", k), range(4)))
+    assert most[0] == 2
 
 
 def test_what_a_worker_says_ends_the_run(models, tmp_path, cluster, monkeypatch):
@@ -275,6 +317,41 @@ def test_shards_at_once_and_stitch_give_the_bytes_of_one_run(models, tmp_path, k
     }
     assert job.overlay.is_file()
     assert not job.unfinished.exists()
+
+
+def test_shards_with_a_limit_of_memory_each_give_the_bytes_of_one_run(models, tmp_path):
+    path = write(tmp_path, picture((600, 700), 3))
+    run_shard(path, models[2], 1, 2, max_memory=8 * 10**9)
+    job, heard = run_shard(path, models[2], 2, 2)  # keeps the blocks of the first, whatever it would plan itself
+    assert heard["plan"]["writes"] == [str(job.unfinished)]
+    (job,) = stitch(tmp_path, nothing)
+    contents = contents_of(job)
+    block = json.loads(job.provenance.read_text())["blocks"]["size_px"]
+    assert heard["plan"]["block_px"] == block
+    straight, _ = segment(path, models[2], overwrite=True, block_px=tuple(block))
+    assert contents_of(straight) == contents
+
+
+def test_a_limit_that_a_shard_cannot_keep_ends_it_alone(models, tmp_path):
+    path = write(tmp_path, picture((600, 700), 3))
+    run_shard(path, models[2], 1, 2)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InputError, match="--max-memory 50 MB is too little"):
+        run_shard(path, models[2], 2, 2, max_memory=50 * 10**6)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("who", [{"workers": 2}, {"scheduler": "tcp://127.0.0.1:1"}, {"shard": (2, 3)}])
+def test_a_dry_run_needs_no_workers_and_writes_nothing(models, tmp_path, who):
+    pytest.importorskip("distributed", reason="needs the extra cluster")
+    path = write(tmp_path, picture((600, 700), 3))
+    before = sorted(tmp_path.rglob("*"))
+    _, heard = segment(path, models[2], block_px=(100,), dry_run=True, **who)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert not {"workers", "done", "shard"} & set(dict(heard))
+    plan = dict(heard)["plan"]
+    assert plan["workers"] == who.get("workers", 0)
+    assert plan["n_blocks"] == (14 if "shard" in who else 42)
 
 
 @pytest.mark.parametrize("where", [{"into_image": "cells"}, {"format": "tiff"}])

@@ -198,13 +198,12 @@ def test_a_coarser_level_that_is_missing_is_no_reason_to_refuse_the_image(tmp_pa
         open_image(path, level=2)
 
 
-def test_levels_of_a_pyramid_tell_how_they_lie_over_the_one_that_is_read(tmp_path):
+def test_levels_of_a_pyramid_begin_with_the_one_that_is_read_and_tell_where_they_lie(tmp_path):
     path = tmp_path / "a.zarr"
     write_ome_zarr(path, np.ones((1, 7, 800, 1000), np.uint8), "CZYX", (2.0, 0.5, 0.5), kind="image", n_levels=3)
     first, second = open_image(path, level=1).levels
-    assert (first.shape, first.step) == ((7, 400, 500), (1.0, 1.0, 1.0))
-    assert (second.shape, second.step) == ((7, 200, 250), (1.0, 2.0, 2.0))
-    assert first.offset == (0.0, 0.5 / 2, 0.5 / 2)  # in pixels of the level that is read
+    assert (first.shape, first.scale, first.offset) == ((7, 400, 500), (2.0, 1.0, 1.0), (0.0, 0.25, 0.25))
+    assert (second.shape, second.scale, second.offset) == ((7, 200, 250), (2.0, 2.0, 2.0), (0.0, 0.75, 0.75))
 
 
 @pytest.mark.parametrize("shards", [False, True])

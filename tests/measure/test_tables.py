@@ -117,3 +117,15 @@ def test_tables_are_replaced_only_when_told(place, capsys):
     assert run(["measure", "out"]) == 1
     assert "--overwrite" in capsys.readouterr().err.splitlines()[-1]
     assert run(["measure", "out", "--overwrite"]) == 0
+
+
+def test_labels_of_a_coarser_level_are_measured_in_that_level(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = write_model(tmp_path / "model.onnx", metadata(pixel_size_um=(0.5, 0.5)))
+    pixels = disks().repeat(2, 1).repeat(2, 2)
+    write_ome_zarr(tmp_path / "slide.zarr", pixels, "CYX", (0.25, 0.25), kind="image", n_levels=3)
+    assert run(["predict", "slide.zarr", "-m", str(model)]) == 0
+    assert run(["measure", "slide_labels.zarr", "slide.zarr"]) == 0
+    objects = rows(tmp_path / "cellscribble_measurements" / "MyExpt_Cells.csv")
+    assert len(objects) == 2
+    assert float(objects[0]["Intensity_MaxIntensity_Grey"]) == 200 / 255

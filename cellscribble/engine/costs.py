@@ -1,0 +1,208 @@
+"""A model of what a run takes of memory and time, for blocks of any size.
+
+::
+
+    memory = held                                 what the process has before a block is begun
+           + other                                what a run takes whatever its blocks are
+           + blocks at once x pixels x network    activations; measured, and kept by ONNX Runtime
+           + threads x the dearest step           reading, cutting, or writing a pyramid
+
+One thread more runs than blocks are in the network (`zarr_job`). Pixels are those that are read, halo and all. With
+workers it is that of each, and of this process, which has no blocks but has measured the network.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cellscribble.bundle import ModelMetadata
+from cellscribble.core.blocks import padded_shape
+from cellscribble.core.intensity import MAX_SAMPLED_VALUES
+from cellscribble.engine.progress import SHARE
+from cellscribble.engine.stores import SHRINK_CHUNKS, chunk_px
+from cellscribble.engine.task import Task
+from cellscribble.io.ome_zarr import SHARD_CHUNKS
+from cellscribble.segment.parameters import halo_px
+
+USUAL_CUT_BYTES, MOST_CUT_BYTES = 60, 150
+"""Of cutting, a pixel of the block and its halo: where cells lie close, and where every pixel is foreground."""
+
+NUMBER_BYTES = 32
+"""Of giving numbers and writing them, a pixel of the block."""
+
+OTHER_BYTES = 64 << 20
+"""Zarr's and our own threads, modules that are imported late, what the heap cannot use again."""
+
+BYTES_PER_BLOCK = 64
+"""Tables of what is done, ready, and numbered."""
+
+ZARR_AT_ONCE = 10
+"""Chunks that Zarr unpacks at the same time when one piece is read."""
+
+NETWORK_MARGIN = 1.15
+"""What is held of several runs at once fits together less well than what is held of one."""
+
+SHARED_SPEED = 0.9
+"""Of two cores on one block, against one block each (docs/large_images.md); taken for each further doubling."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One image and what is made of it, as far as memory and time depend on it.
+
+    shape : (*spatial), px
+    halo_px, multiple : of the network, px
+    cut_halo_px : of cutting objects, px; None where the labels are classes
+    read_bytes : of reading, normalising and deciding, a pixel that is read
+    chunk_bytes : a chunk of the stored image, unpacked
+    fit_bytes : of fitting the intensity, before any block
+    n_stored : channels of probability and uncertainty that are written
+    by_planes : the network sees one plane of a block after the other
+    sharded : many chunks of what is written share a file
+    shrink_px : of a level of the pyramid for a pixel of the next one
+    """
+
+    shape: tuple[int, ...]
+    halo_px: tuple[int, ...]
+    multiple: tuple[int, ...]
+    cut_halo_px: tuple[int, ...] | None
+    read_bytes: int
+    chunk_bytes: int
+    fit_bytes: int
+    n_stored: int
+    by_planes: bool = False
+    sharded: bool = False
+    shrink_px: int = 8
+
+    @property
+    def n_pixels(self) -> int:
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What was measured of the program and its network.
+
+    held_bytes : what the process holds before a block is begun
+    reached_bytes : the most that it has held so far
+    network_bytes, network_s : a pixel in the network, on one thread
+    """
+
+    held_bytes: int
+    reached_bytes: int
+    network_bytes: float
+    network_s: float
+
+
+def work_of(task: Task, meta: ModelMetadata, *, by_planes: bool, shape: tuple[int, ...] | None = None) -> Work:
+    """What there is to do.
+
+    meta : as the image sees the model (`Fit`)
+    by_planes : as `Runner.by_planes`
+    shape : where the image is resampled
+    """
+    image, n_classes = task.image, len(meta.classes)
+    itemsize = np.dtype(image.data.dtype).itemsize
+    sampled = min(image.n_pixels, MAX_SAMPLED_VALUES) * image.n_channels * itemsize
+    shrinks = [
+        math.prod(-(-n // m) for n, m in zip(fine.shape, coarse.shape, strict=True))
+        for fine, coarse in itertools.pairwise(image.levels)
+    ]
+    return Work(
+        shape=shape or image.spatial_shape,
+        halo_px=meta.halo_px,
+        multiple=meta.stride_multiple,
+        cut_halo_px=None if task.settings is None else halo_px(task.settings, image.ndim),
+        # As it was stored, once more where axes or the border are put right, as float32; probability, and its scaling.
+        read_bytes=image.n_channels * (2 * itemsize + 4) + 12 * n_classes,
+        chunk_bytes=_chunk_bytes(image.data),
+        # Slabs, one array of them, and its copy that is sorted.
+        fit_bytes=3 * sampled,
+        n_stored=n_classes * task.probability + task.uncertainty,
+        by_planes=by_planes,
+        sharded=task.version != "0.4",
+        shrink_px=max(shrinks, default=2**image.ndim),
+    )
+
+
+def peak_bytes(
+    work: Work, costs: Costs, block_px: Sequence[int], n_networks: int, cut_bytes: int, n_workers: int = 0
+) -> int:
+    """Memory of the whole program at its highest, as `make_plan` reckons it."""
+    network = n_networks * math.prod(network_tile(work, block_px)) * costs.network_bytes * NETWORK_MARGIN
+    threads = (n_networks + 1) * max(_step_bytes(work, block_px, cut_bytes), _shrink_bytes(work, block_px))
+    n_blocks = math.prod(-(-n // b) for n, b in zip(work.shape, block_px, strict=True))
+    here = network + n_blocks * BYTES_PER_BLOCK + (0 if n_workers else threads)
+    start = costs.held_bytes + OTHER_BYTES
+    workers = n_workers * math.ceil(start + network + threads)
+    return workers + max(costs.reached_bytes, math.ceil(start + max(work.fit_bytes, here)))
+
+
+def _step_bytes(work: Work, block_px: Sequence[int], cut_bytes: int) -> int:
+    """What the dearest step takes of one thread."""
+    read_px = math.prod(network_window(work, block_px))
+    chunks = min(ZARR_AT_ONCE, 2 ** len(work.shape)) * work.chunk_bytes
+    see: int = read_px * work.read_bytes + chunks
+    number: int = math.prod(block_px) * NUMBER_BYTES
+    if work.cut_halo_px is None:
+        return max(see, number)
+    sizes = zip(work.shape, block_px, work.cut_halo_px, strict=True)
+    window_px: int = math.prod(min(b + 2 * h, max(n, b)) for n, b, h in sizes)
+    return max(see, number, window_px * cut_bytes)
+
+
+def _shrink_bytes(work: Work, block_px: Sequence[int]) -> int:
+    """Of a piece of a pyramid's level, made of twice as many pixels along each axis."""
+    chunk = chunk_px(block_px)
+    n_chunks = SHARD_CHUNKS[len(chunk)] if work.sharded else SHRINK_CHUNKS[-len(chunk) :]
+    piece: int = math.prod(min(c * k, n) for c, k, n in zip(chunk, n_chunks, work.shape, strict=True))
+    # It is made chunk by chunk, and packed. Labels are at most uint32. The mean of probability is made of a copy.
+    finer = math.prod(chunk) * work.shrink_px
+    return max(12, 4 * work.n_stored) * piece + 8 * finer
+
+
+def network_window(work: Work, block_px: Sequence[int]) -> tuple[int, ...]:
+    """What the network is given of a block, px: with its halo, at most the whole image on the network's stride."""
+    halo, whole = padded_shape(work.halo_px, work.multiple), padded_shape(work.shape, work.multiple)
+    return tuple(min(b + 2 * h, n) for b, h, n in zip(block_px, halo, whole, strict=True))
+
+
+def network_tile(work: Work, block_px: Sequence[int]) -> tuple[int, ...]:
+    """What of that is in the network at the same time, in its own axes, px."""
+    return network_window(work, block_px)[1 if work.by_planes else 0 :]
+
+
+def expected_seconds(work: Work, costs: Costs, block_px: tuple[int, ...], n_networks: int, threads: int) -> float:
+    """Time of all blocks, were none of them empty."""
+    halo = padded_shape(work.halo_px, work.multiple)
+    pixels = _read_px(work.shape, block_px, halo) + SHARE["number"] * work.n_pixels
+    if work.cut_halo_px is not None:
+        pixels += SHARE["cut"] * _read_px(work.shape, block_px, work.cut_halo_px)
+    n_blocks = math.prod(-(-n // b) for n, b in zip(work.shape, block_px, strict=True))
+    each = pixels / n_blocks * costs.network_s / speed_of(threads)
+    return math.ceil(n_blocks / n_networks) * each
+
+
+def speed_of(threads: int) -> float:
+    """Of so many threads on one block, against one thread."""
+    return float(threads * SHARED_SPEED ** math.log2(threads))
+
+
+def _read_px(shape: Sequence[int], block_px: Sequence[int], halo: Sequence[int]) -> int:
+    """Pixels of all blocks together, each with its halo, clipped at the image."""
+    total = 1
+    for n, b, h in zip(shape, block_px, halo, strict=True):
+        start = np.arange(0, n, b)
+        total *= int((np.minimum(start + b + h, n) - np.maximum(start - h, 0)).sum())
+    return total
+
+
+def _chunk_bytes(data: Any) -> int:
+    chunks = getattr(data, "chunks", None)
+    return math.prod(chunks) * np.dtype(data.dtype).itemsize if chunks else 0

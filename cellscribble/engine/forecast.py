@@ -1,0 +1,107 @@
+"""What a run will take, as plain values for people and programs; nothing is written."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+from cellscribble.bundle import ModelMetadata
+from cellscribble.core.blocks import BlockGrid
+from cellscribble.core.volume import ImageVolume
+from cellscribble.engine.costs import Work
+from cellscribble.engine.memory import available_bytes, format_bytes
+from cellscribble.engine.options import PredictOptions
+from cellscribble.engine.outputs import Job, existing_folder
+from cellscribble.engine.plan import Plan
+from cellscribble.engine.shards import part
+
+NODE_BYTES = 1
+"""Of the tables of open objects, a pixel; far less where cells are larger than a few pixels."""
+
+
+def forecast_blocks(job: Job, plan: Plan, work: Work, options: PredictOptions) -> dict[str, Any]:
+    """Of an image that is segmented block by block; of the blocks and the time a shard's part.
+
+    Returns
+    -------
+    "block_px", "n_blocks", "halo_px", "at_once", "threads", "workers" (0 for this process), "memory_bytes",
+    "most_memory_bytes", "disk_bytes" (at most, the labels among it), "free_disk_bytes", "seconds",
+    "writes", "warnings".
+    """
+    n_blocks = len(BlockGrid(work.shape, plan.block_px))
+    shard = options.shard or (1, 1)
+    own = part(n_blocks, shard)
+    labels = labels_bytes(work)
+    # A pyramid is a third more at most. `seen` has a byte a pixel, the numbers of objects four.
+    kept = work.n_pixels * (1 if work.cut_halo_px is None else 1 + 4 + NODE_BYTES)
+    # TIFFs are made of stores.
+    disk = kept + (labels + work.n_stored * work.n_pixels * 4 // 3) * (1 if job.to_zarr else 2)
+    free = _free_bytes(job)
+    warnings = []
+    if free < labels:
+        warnings.append(
+            f"{format_bytes(free)} are free in {job.labels.parent}, and the labels take up to {format_bytes(labels)} "
+            "there (packed mostly far less); if the disk becomes full the run stops, and goes on when there is room"
+        )
+    room = available_bytes()
+    if not _is_bounded(options) and room is not None and plan.usual_bytes > room:
+        warnings.append(f"memory of about {format_bytes(plan.usual_bytes)} is needed, {format_bytes(room)} are free")
+    return {
+        "how": "blocks",
+        "block_px": list(plan.block_px),
+        "n_blocks": own.stop - own.start,
+        "halo_px": list(work.halo_px),
+        "at_once": plan.n_networks,
+        "threads": plan.threads,
+        "workers": options.workers or 0,
+        "memory_bytes": plan.usual_bytes,
+        "most_memory_bytes": plan.most_bytes,
+        "disk_bytes": disk,
+        "free_disk_bytes": free,
+        "seconds": round(plan.seconds / shard[1], 3),
+        "writes": [str(path) for path in (*(() if options.shard else job.files), job.unfinished)],
+        "warnings": warnings,
+    }
+
+
+def forecast_memory(
+    job: Job, image: ImageVolume, meta: ModelMetadata, plan: Plan, options: PredictOptions
+) -> dict[str, Any]:
+    """Of an image that is segmented in memory; fields as `forecast_blocks`."""
+    n_probability = 0 if job.probability is None else len(meta.classes)
+    disk = image.n_pixels * (4 * (1 + n_probability) + (job.uncertainty is not None))
+    free = _free_bytes(job)
+    warnings = []
+    if free < disk:
+        warnings.append(f"{format_bytes(free)} are free in {job.labels.parent}, up to {format_bytes(disk)} are needed")
+    room = available_bytes()
+    if options.max_memory is None and room is not None and plan.usual_bytes > room:
+        warnings.append(f"memory of about {format_bytes(plan.usual_bytes)} is needed, {format_bytes(room)} are free")
+    return {
+        "how": "memory",
+        "block_px": list(plan.block_px),
+        "halo_px": list(meta.halo_px),
+        "at_once": 1,
+        "threads": plan.threads,
+        "memory_bytes": plan.usual_bytes,
+        "most_memory_bytes": plan.most_bytes,
+        "disk_bytes": disk,
+        "free_disk_bytes": free,
+        "seconds": round(plan.seconds, 3),
+        "writes": [str(path) for path in job.files],
+        "warnings": warnings,
+    }
+
+
+def labels_bytes(work: Work) -> int:
+    """Labels with their pyramid, unpacked: uint32, or uint16 where they are classes."""
+    return work.n_pixels * (2 if work.cut_halo_px is None else 4) * 4 // 3
+
+
+def _is_bounded(options: PredictOptions) -> bool:
+    """Whether memory of this computer is kept to, or not what is asked for."""
+    return options.max_memory is not None or options.scheduler is not None
+
+
+def _free_bytes(job: Job) -> int:
+    return shutil.disk_usage(existing_folder(job.labels.parent)).free
