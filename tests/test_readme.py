@@ -29,8 +29,9 @@ FOREIGN = {
         "--requeue",
     },
     "cellprofiler.md": {"--plugins-directory"},
+    "accuracy.md": {"--pace"},
 }
-"""Options of other programs on a page."""
+"""Options of other programs and of benchmarks on a page."""
 
 
 def install_lines() -> list[str]:
