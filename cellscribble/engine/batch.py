@@ -70,18 +70,7 @@ def predict_files(
     CellScribbleError
         If nothing can be started (see `plan_jobs`, `Runner`), or the only image failed.
     """
-    jobs = plan_jobs(
-        inputs,
-        out,
-        probability=options.probability,
-        uncertainty=options.uncertainty,
-        overlay=options.overlay,
-        overwrite=options.overwrite,
-        shard=options.shard,
-        form=options.format,
-        into=options.into_image,
-        dry_run=options.dry_run,
-    )
+    jobs = jobs_for(inputs, out, options)
     export = _cellprofiler(out, jobs, model, options) if options.cellprofiler else None
     runner = Runner(model, options.device)
     report("start", model=model.path, sha256=model.sha256, provider=runner.provider, n_images=len(jobs))
@@ -107,6 +96,38 @@ def predict_files(
     if failures:
         raise BatchError(failures, len(jobs) - len(failures))
     return jobs
+
+
+def jobs_for(inputs: Sequence[str | Path], out: str | Path | None, options: PredictOptions) -> list[Job]:
+    """The jobs that these options make of `inputs`; raises as `plan_jobs`."""
+    return plan_jobs(
+        inputs,
+        out,
+        probability=options.probability,
+        uncertainty=options.uncertainty,
+        overlay=options.overlay,
+        overwrite=options.overwrite,
+        shard=options.shard,
+        form=options.format,
+        into=options.into_image,
+        dry_run=options.dry_run,
+    )
+
+
+def report_done(report: Report, index: int, job: Job, found: dict[str, Any], start: float) -> None:
+    """Tell that an image is done; `start` is when its turn came, by time.perf_counter()."""
+    report(
+        "done",
+        index=index,
+        image=job.image,
+        labels=job.labels,
+        probability=job.probability,
+        uncertainty=job.uncertainty,
+        overlay=job.overlay,
+        n_objects=found["n_objects"],
+        notes=found["notes"],
+        seconds=round(time.perf_counter() - start, 3),
+    )
 
 
 def _cellprofiler(
@@ -208,18 +229,7 @@ def _run(
         found = _in_memory(job, image, model, runner, options, record, progress)
         if options.workers is not None or options.scheduler is not None:
             found["notes"] = [*found["notes"], NOT_HANDED_OUT]
-    report(
-        "done",
-        index=index,
-        image=job.image,
-        labels=job.labels,
-        probability=job.probability,
-        uncertainty=job.uncertainty,
-        overlay=job.overlay,
-        n_objects=found["n_objects"],
-        notes=found["notes"],
-        seconds=round(time.perf_counter() - start, 3),
-    )
+    report_done(report, index, job, found, start)
     return image, level.index
 
 

@@ -11,10 +11,10 @@ from typing import Any
 from cellscribble._version import __version__
 from cellscribble.bundle import open_model
 from cellscribble.core.errors import InputError
-from cellscribble.engine.batch import Report, describe_image
+from cellscribble.engine.batch import Report, describe_image, jobs_for, report_done
 from cellscribble.engine.job import read_job
 from cellscribble.engine.options import PredictOptions
-from cellscribble.engine.outputs import Job, plan_jobs
+from cellscribble.engine.outputs import Job
 from cellscribble.engine.zarr_job import segment_to_zarr
 from cellscribble.infer.fit import check_fit
 from cellscribble.io.atomic import is_zarr
@@ -72,16 +72,7 @@ def _stitch(index: int, folder: Path, report: Report, overwrite: bool) -> Job:
     options = _options(record, overwrite)
     model = open_model(record["model"]["path"])
     image_path: str = record["image"]["path"]
-    (job,) = plan_jobs(
-        [image_path],
-        None if options.into_image else folder.parent,
-        probability=options.probability,
-        uncertainty=options.uncertainty,
-        overlay=options.overlay,
-        overwrite=options.overwrite,
-        form=options.format,
-        into=options.into_image,
-    )
+    (job,) = jobs_for([image_path], None if options.into_image else folder.parent, options)
     if job.unfinished.name != folder.name:
         raise InputError(f"{folder} is not what {image_path} is segmented in; give it its name {job.unfinished.name}")
     level = options.level or 0
@@ -101,18 +92,7 @@ def _stitch(index: int, folder: Path, report: Report, overwrite: bool) -> Job:
     seen_as = replace(model, metadata=fit.metadata)
     found = segment_to_zarr(job, image, fit.notes, seen_as, None, options, record, progress)
     assert found is not None
-    report(
-        "done",
-        index=index,
-        image=image_path,
-        labels=job.labels,
-        probability=job.probability,
-        uncertainty=job.uncertainty,
-        overlay=job.overlay,
-        n_objects=found["n_objects"],
-        notes=found["notes"],
-        seconds=round(time.perf_counter() - start, 3),
-    )
+    report_done(report, index, job, found, start)
     return job
 
 

@@ -112,7 +112,8 @@ def test_a_dry_run_is_refused_like_the_run_itself(slide, model, tmp_path):
 def test_a_limit_that_cannot_be_kept_fails_before_anything_is_written(slide, model, tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", np.asarray(open_image(slide).data)[0])
     before = listing(tmp_path)
-    with pytest.raises(InputError, match=r"--max-memory 50 MB is too little for this image.*at least [\d.]+ [MG]B"):
+    message = r"--max-memory 50 MB is too little for this image.*give at least [\d.]+ [MG]B"
+    with pytest.raises(InputError, match=message):
         run(slide, model, max_memory=50 * 10**6)
     assert listing(tmp_path) == before
     with pytest.raises(InputError, match=r"image 'a', which is segmented in memory.*OME-Zarr"):
