@@ -6,21 +6,25 @@ For each set, Scribble2Label is trained three times at equal wall time: with the
 rule, with the edge level, and with the edge level and snapping (the default); and partial cross-entropy
 once. Each model is scored as exported, decision at the edge level, and at the raw network's 0.5 (the
 exported probability is 1 - level there). Masks are read after training only. em_vnc is one volume: its
-stroked sections are the training images, the sections between them are scored.
+stroked sections are the training images, the sections between them are scored. With --pace, which names the
+runs on dsb_fluo that accuracy.py kept on an undisturbed machine, budgets are numbers of steps (see pace.py).
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import shutil
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tifffile
 from accuracy import Quiet  # sets the threads' waiting before torch is imported
+from pace import measured_pace, paced
 from table import append_row
 
 from cellscribble.bundle import open_model
@@ -30,7 +34,8 @@ from cellscribble.infer.predict import predict
 from cellscribble.infer.runner import Runner
 from cellscribble.io.images import list_images, open_image
 from cellscribble.metrics.overlap import score_masks
-from cellscribble.train.inputs import open_training_set
+from cellscribble.train.inputs import TrainingSet, open_training_set
+from cellscribble.train.plan import Speed
 from cellscribble.train.run import train
 
 SETS = ("dsb_fluo", "dsb_histo", "dsb_bf", "monuseg", "em_vnc")
@@ -62,11 +67,27 @@ def folders(data: Path, name: str, strokes: int, scratch: Path) -> tuple[Path, P
     return places
 
 
-def measure(places: tuple[Path, Path, Path, Path], variant: str, minutes: float, seed: int) -> dict[str, Any]:
+def pixels(training_set: TrainingSet) -> int:
+    return sum(math.prod(pair.image.data.shape[1:]) for pair in training_set.pairs)
+
+
+def pace_of(folder: Path, data: Path, training_set: TrainingSet, method: str) -> Speed:
+    """The pace of the runs kept in `folder`; ensembling takes as much longer as there are more pixels."""
+    speed = measured_pace(sorted(folder.glob(f"dsb_fluo_*_{method}_*")))
+    whole = open_training_set(data / "dsb_fluo/train/images", data / "dsb_fluo/train/scribbles_30")
+    return replace(speed, refresh_s=speed.refresh_s * pixels(training_set) / pixels(whole))
+
+
+def measure(
+    data: Path, places: tuple[Path, Path, Path, Path], variant: str, minutes: float, seed: int, pace: Path | None
+) -> dict[str, Any]:
     run = Path(tempfile.mkdtemp(prefix="cellscribble_"))
     config = load_config(None, {"minutes": minutes, "seed": seed, **VARIANTS[variant]})
+    training_set = open_training_set(places[0], places[1])
+    speed = pace_of(pace, data, training_set, config.method) if pace else None
     began = time.monotonic()
-    result = train(open_training_set(places[0], places[1]), config, run, Quiet())
+    with paced(speed):
+        result = train(training_set, config, run, Quiet())
     export(run, run / "model.onnx")
     wall_s = time.monotonic() - began
     model = open_model(run / "model.onnx")
@@ -90,6 +111,7 @@ def main() -> None:
     parser.add_argument("--strokes", type=int, default=30)
     parser.add_argument("--minutes", type=float, default=2.0)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--pace", type=Path, help="folder of runs on dsb_fluo kept while the machine was alone")
     parser.add_argument("--out", type=Path, help="append the rows to this CSV")
     arguments = parser.parse_args()
     print(time.strftime("%Y-%m-%d %H:%M"), f"{arguments.minutes:g} min, strokes {arguments.strokes}")
@@ -100,7 +122,7 @@ def main() -> None:
         for variant in arguments.variants:
             for seed in arguments.seeds:
                 row = {"set": name, "variant": variant, "seed": seed}
-                row |= measure(places, variant, arguments.minutes, seed)
+                row |= measure(arguments.data, places, variant, arguments.minutes, seed, arguments.pace)
                 cells = [row[c] for c in COLUMNS]
                 print("  ".join(f"{c:12.4f}" if isinstance(c, float) else f"{c!s:>12}" for c in cells), flush=True)
                 if arguments.out:

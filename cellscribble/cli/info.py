@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from cellscribble.bundle import Model, open_model
-from cellscribble.cli.output import emit, shorten
+from cellscribble.cli.output import emit, holdout_words, shorten
 from cellscribble.infer.find_model import find_model
 from cellscribble.infer.fit import format_um
 
@@ -59,7 +59,7 @@ def _rows(model: Model) -> list[tuple[str, str]]:
         ("stride, halo", f"{_px(meta.stride_multiple)}, {_px(meta.halo_px)} px"),
         ("segmenter", f"{meta.segmenter} {_pairs(meta.segmenter_parameters)}".strip()),
         ("edge level", "not calibrated" if meta.edge_threshold is None else f"{meta.edge_threshold:g} (built in)"),
-        ("hold-out", _pairs(meta.holdout) if meta.holdout else "none: too few strokes"),
+        ("hold-out", holdout_words(meta.holdout) if meta.holdout else "none: too few strokes"),
         ("method", meta.method or "unknown"),
         ("config", json.dumps(meta.config, ensure_ascii=False)),
         ("seed", str(meta.seed)),

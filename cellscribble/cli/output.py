@@ -8,10 +8,10 @@ from __future__ import annotations
 import functools
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import click
 from rich.console import Console
@@ -46,6 +46,15 @@ def say(text: str) -> None:
 def warn(text: str) -> None:
     """Print a warning on stderr."""
     console().print(f"warning: {text}", markup=False, soft_wrap=True, style="yellow")
+
+
+def holdout_words(score: Mapping[str, Any]) -> str:
+    """The score on held-out strokes, as a run and a model carry it (`train.score.HoldoutScore`), in words."""
+    strokes = " + ".join(str(n) for n in score["n_strokes"])
+    right = f"{score['score']:.3f} of the pixels right"
+    if score["low"] is None:
+        return f"{right}; {strokes} strokes are too few for an interval, draw more to know how far this holds"
+    return f"{right}, 95 % interval {score['low']:.3f} to {score['high']:.3f} ({strokes} strokes)"
 
 
 class Bar(Protocol):

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from cellscribble.cli.output import Bar, emit, progress_bar, say, shorten, warn
+from cellscribble.cli.output import Bar, emit, holdout_words, progress_bar, say, shorten, warn
 from cellscribble.methods.registry import DEFAULT_METHOD, METHODS
 
 
@@ -140,12 +140,7 @@ def report_result(result: Any, model: Path, worst: float) -> None:
     if result.score is None:
         say(f"no hold-out score: {result.holdout.reason or 'no state was scored before the end'}")
     else:
-        s = result.score
-        n = " + ".join(str(k) for k in s["n_strokes"])
-        say(
-            f"held-out strokes: {s['score']:.3f} of the pixels right, 95 % interval "
-            f"{s['low']:.3f} to {s['high']:.3f} ({n} strokes)"
-        )
+        say(f"held-out strokes: {holdout_words(result.score)}")
     say(f"edges lie at probability {result.calibration.edge_level:.2f} of the raw network; built into the model")
     say(f"torch and ONNX Runtime differ by {worst:.1e} at most")
     say(f"pictures: {result.folder / 'curves.png'}, {result.folder / 'seen.png'}")

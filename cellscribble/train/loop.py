@@ -221,8 +221,8 @@ class Fit:
                 self.best_score = self.score
         return {
             "holdout_score": self.score.score,
-            "holdout_low": self.score.low,
-            "holdout_high": self.score.high,
+            "holdout_low": "" if self.score.low is None else self.score.low,
+            "holdout_high": "" if self.score.high is None else self.score.high,
         }
 
     def _keep_best(self, epoch: int) -> None:

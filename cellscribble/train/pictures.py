@@ -97,7 +97,8 @@ def save_curves(path: Path, history: History, warmup_epochs: int) -> None:
     if values:
         score.plot(epochs, values, color="C2", label="held-out strokes")
         low, high = history.series("holdout_low")[1], history.series("holdout_high")[1]
-        score.fill_between(epochs, low, high, color="C2", alpha=0.2, linewidth=0)
+        if low:
+            score.fill_between(epochs, low, high, color="C2", alpha=0.2, linewidth=0)
     epochs, values = history.series("edge_level")
     if values:
         score.plot(epochs, values, "--", color="C1", label="edge level")

@@ -13,6 +13,8 @@ from cellscribble.core.labels import UNLABELLED
 from cellscribble.data.samples import Sample, Stroke, find_strokes, middle_pixel
 
 N_BOOTSTRAP = 1000
+MIN_STROKES_FOR_INTERVAL = 5
+"""With fewer strokes of a class, drawing among them says nothing about strokes not drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,18 +22,17 @@ class HoldoutScore:
     """Balanced accuracy on held-out strokes.
 
     score : mean over classes of the mean share of a stroke's pixels that are classified right
-    low, high : 95 % interval, bootstrapped over strokes
+    low, high : 95 % interval, bootstrapped over strokes; None where a class has fewer than
+        `MIN_STROKES_FOR_INTERVAL`
+    standard_error : of the score, from the same draws
     n_strokes : strokes of each class
     """
 
     score: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
+    standard_error: float
     n_strokes: tuple[int, ...]
-
-    @property
-    def standard_error(self) -> float:
-        return (self.high - self.low) / 3.92
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +98,16 @@ def score_strokes(
         for stroke in window.strokes:
             shares[stroke.label].append(float((classes[stroke.pixels] == stroke.label).mean()))
     per_class = [np.array(s) for s in shares if s]
-    draws = np.mean([_bootstrap(values, rng) for values in per_class], axis=0)
-    low, high = np.percentile(draws, [2.5, 97.5])
     score = float(np.mean([values.mean() for values in per_class]))
-    return HoldoutScore(score, float(low), float(high), tuple(len(s) for s in shares))
+    error = float(np.mean([_bootstrap(values, rng) for values in per_class], axis=0).std())
+    low = high = None
+    if min(len(values) for values in per_class) >= MIN_STROKES_FOR_INTERVAL:
+        # One stroke more that is all right and one that is all wrong, as Agresti & Coull add them to
+        # a count: else ten right strokes of ten would promise that all others are right too.
+        wider = np.mean([_bootstrap(np.append(values, [0.0, 1.0]), rng) for values in per_class], axis=0)
+        low, high = (float(p) for p in np.percentile(wider, [2.5, 97.5]))
+        low, high = min(low, score), max(high, score)
+    return HoldoutScore(score, low, high, error, tuple(len(s) for s in shares))
 
 
 def _bootstrap(values: npt.NDArray[np.float64], rng: np.random.Generator) -> npt.NDArray[np.float64]:

@@ -198,9 +198,7 @@ def test_of_states_that_strokes_cannot_tell_apart_the_latest_is_kept(tiny_config
     # Scores after each of 4 one-stage epochs with a standard error of .05: epoch 2 is the best, epoch
     # 3 within one error of it.
     scores = iter([0.80, 0.90, 0.95, 0.91])
-    monkeypatch.setattr(
-        loop, "score_strokes", lambda *a: loop.HoldoutScore(s := next(scores), s - 0.098, s + 0.098, (3, 3))
-    )
+    monkeypatch.setattr(loop, "score_strokes", lambda *a: loop.HoldoutScore(next(scores), None, None, 0.05, (3, 3)))
     fit = make_fit(dataclasses.replace(tiny_config, method="partial_cross_entropy"), tmp_path, Quiet())
     fit.run()
     facts = load_state(tmp_path / BEST, CPU)[1]
@@ -210,9 +208,7 @@ def test_of_states_that_strokes_cannot_tell_apart_the_latest_is_kept(tiny_config
 
 def test_a_clearly_worse_late_state_is_not_kept(tiny_config, tmp_path, monkeypatch):
     scores = iter([0.80, 0.95, 0.70, 0.75])
-    monkeypatch.setattr(
-        loop, "score_strokes", lambda *a: loop.HoldoutScore(s := next(scores), s - 0.098, s + 0.098, (3, 3))
-    )
+    monkeypatch.setattr(loop, "score_strokes", lambda *a: loop.HoldoutScore(next(scores), None, None, 0.05, (3, 3)))
     make_fit(dataclasses.replace(tiny_config, method="partial_cross_entropy"), tmp_path, Quiet()).run()
     assert load_state(tmp_path / BEST, CPU)[1]["epoch"] == 1
 

@@ -75,19 +75,40 @@ def test_score_by_hand(rng):
     )
     assert score.score == pytest.approx(0.75)
     assert score.n_strokes == (2, 1)
-    # Bootstrapped means of class 0 are .5, .75 or 1, class 1 always .75.
-    assert (score.low, score.high) == (pytest.approx(0.625), pytest.approx(0.875))
-    assert score.standard_error == pytest.approx(0.25 / 3.92)
+    # Of two strokes and one nothing can be said about others.
+    assert (score.low, score.high) == (None, None)
+    # Bootstrapped means of class 0 are .5, .75 (twice as often) or 1, class 1 always .75.
+    assert score.standard_error == pytest.approx(0.125 / 2**0.5, rel=0.1)
 
 
-def test_a_perfect_model_has_no_interval_and_classes_count_alike(rng):
+def strokes_right(n_right: list[int], rng: np.random.Generator):
+    """The score of ten held-out strokes a class, of which so many are right and the others wrong."""
+    strokes = np.full((40, 4), -1, np.int16)
+    strokes[:20:2], strokes[20::2] = 0, 1
+    truth = np.repeat(np.clip(strokes[:, :1], 0, None), 4, axis=1)
+    for label, n in enumerate(n_right):
+        truth[20 * label + 2 * n : 20 * (label + 1)] = 1 - label
+    windows = scoring_windows([held(strokes, truth)], 2, (40, 4))
+    return score_strokes(windows, says(lambda x: np.round(x).astype(int)), 2, rng)
+
+
+def test_ten_right_strokes_of_ten_do_not_promise_that_all_are_right(rng):
+    # The exact 95 % bound for 10 of 10 is .74 (Clopper & Pearson); two classes in one mean are surer.
+    score = strokes_right([10, 10], rng)
+    assert (score.score, score.high) == (1, 1)
+    assert 0.74 < score.low < 0.95
+    worse = strokes_right([10, 5], rng)
+    assert worse.score == 0.75
+    assert worse.low < 0.65 < 0.85 < worse.high
+
+
+def test_classes_count_alike(rng):
     strokes = np.full((40, 9), -1, np.int16)
     strokes[::2] = 0
     strokes[39] = 1
     sample = held(strokes, (strokes == 1).astype(float))
     windows = scoring_windows([sample], 2, (16, 16))
-    score = score_strokes(windows, says(lambda x: np.round(x).astype(int)), 2, rng)
-    assert (score.score, score.low, score.high) == (1, 1, 1)
+    assert score_strokes(windows, says(lambda x: np.round(x).astype(int)), 2, rng).score == 1
     # Twenty strokes of background do not drown the one of the class.
     nothing = score_strokes(windows, says(lambda x: np.zeros(x.shape, int)), 2, rng)
     assert nothing.score == 0.5
