@@ -1,11 +1,16 @@
 import json
 
+import numpy as np
 import pytest
+import tifffile
+from PIL import Image
 
 from cellscribble.bundle import open_model
 from cellscribble.cli.main import run
 from cellscribble.config import TrainConfig
+from cellscribble.metrics.pairs import evaluate_files
 from cellscribble.train.run import train
+from tests.conftest import make_disks
 from tests.train.runs import Quiet, training_set
 
 
@@ -39,6 +44,52 @@ def test_whoever_shares_a_model_says_what_others_may_do_with_it(trained, tmp_pat
     assert "CC-BY-4.0" in words
     metadata = open_model(out).metadata
     assert (metadata.name, metadata.license, metadata.citation) == ("liver nuclei", "CC-BY-4.0", "Doe et al. 2026")
+
+
+def test_a_card_says_what_the_model_says_and_how_it_does_on_unseen_images(trained, tmp_path, capsys):
+    unseen = {name: make_disks(seed) for seed, name in enumerate("abc", 7)}
+    for folder in ("new", "drawn"):
+        (tmp_path / folder).mkdir()
+    for name, disks in unseen.items():
+        tifffile.imwrite(tmp_path / "new" / f"{name}.tif", disks.image.data[0])
+        tifffile.imwrite(tmp_path / "drawn" / f"{name}.tif", disks.mask.astype(np.uint16))
+    out = tmp_path / "share" / "model.onnx"
+    test = ["--test-images", str(tmp_path / "new"), "--test-labels", str(tmp_path / "drawn")]
+    assert run(["export", str(trained), "-o", str(out), "--licence", "CC0-1.0", "--card", "Bright disks.", *test]) == 0
+    card = (out.parent / "README.md").read_text(encoding="utf-8")
+    assert card.startswith("# nuclei\n\nBright disks.\n")
+    metadata = open_model(out).metadata
+    assert f"| held-out strokes | {metadata.holdout['score']:.3f} of the pixels right" in card
+    assert "CC0-1.0" in card
+    assert metadata.citation in card
+    # The IoU on the card is that of the commands a user would type.
+    assert run(["predict", str(tmp_path / "new"), "-m", str(out), "-o", str(tmp_path / "out")]) == 0
+    scores = evaluate_files(tmp_path / "out", tmp_path / "drawn").scores
+    assert f"| IoU of the pixels | {np.mean([s.iou for s in scores.values()]):.3f} (" in card
+    picture = np.asarray(Image.open(out.parent / "card.png"))
+    assert picture.shape[1] > 3 * 64
+    assert picture.std() > 0
+
+
+def test_a_card_without_test_images_has_no_scores_of_them(trained, tmp_path):
+    out = tmp_path / "share" / "model.onnx"
+    assert run(["export", str(trained), "-o", str(out), "--card", "Bright disks."]) == 0
+    card = (out.parent / "README.md").read_text(encoding="utf-8")
+    assert "IoU" not in card
+    assert sorted(p.name for p in out.parent.iterdir()) == ["README.md", "model.onnx"]
+
+
+def test_nothing_is_written_where_test_labels_are_missing(trained, tmp_path, capsys):
+    (tmp_path / "new").mkdir()
+    (tmp_path / "drawn").mkdir()
+    tifffile.imwrite(tmp_path / "new" / "a.tif", np.zeros((8, 8), np.uint8))
+    tifffile.imwrite(tmp_path / "drawn" / "b.tif", np.zeros((8, 8), np.uint8))
+    command = ["export", str(trained), "-o", str(tmp_path / "m.onnx"), "--test-images", str(tmp_path / "new")]
+    assert run(command) == 1
+    assert "give all three" in capsys.readouterr().err
+    assert run([*command, "--card", "x", "--test-labels", str(tmp_path / "drawn")]) == 1
+    assert "1 of 1 images have no labels" in capsys.readouterr().err
+    assert not (tmp_path / "m.onnx").exists()
 
 
 def test_the_models_own_place_is_the_default_and_is_not_overwritten(trained, capsys):
