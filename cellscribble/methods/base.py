@@ -31,11 +31,13 @@ class Progress:
     warming_up : True in the first stage, on strokes alone
     refresh_share : the part of the run that lies between two ensembling steps; the default is the
         published one, 5 of 200 epochs
+    seed : of what a method draws at random in this step, so that a resumed run draws it again
     """
 
     epoch: int
     warming_up: bool
     refresh_share: float = PAPER_REFRESH_SHARE
+    seed: tuple[int, ...] = (0,)
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,21 @@ METHODS: dict[str, MethodEntry] = {
         "scribble2label; and features of one class attract, of different classes repel, at two scales",
         "Oh, Lee & Jeong, ISBI 2022",
     ),
+    "impartial": MethodEntry(
+        "cellscribble.methods.impartial:ImPartial",
+        "strokes; and hidden pixels must be explained by a few intensities a class",
+        "Martinez et al., bioRxiv 2021",
+    ),
+    "blind_spot_base": MethodEntry(
+        "cellscribble.methods.blind_spot_base:BlindSpotBase",
+        "impartial without its mixture: strokes, seen with hidden pixels",
+        "Martinez et al., bioRxiv 2021",
+    ),
+    "denoiseg": MethodEntry(
+        "cellscribble.methods.denoiseg:DenoiSeg",
+        "strokes; and hidden pixels must be guessed (Noise2Void) by the same network",
+        "Buchholz et al., ECCV 2020 Workshops",
+    ),
     "full_supervision": MethodEntry(
         "cellscribble.methods.full_supervision:FullSupervision",
         "masks drawn by hand (--labels): the bound that strokes aim at",

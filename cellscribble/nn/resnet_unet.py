@@ -90,7 +90,7 @@ class ResNetUNet(nn.Module):
 
     def __init__(self, name: str, in_channels: int, out_channels: int, ndim: int) -> None:
         super().__init__()
-        self.ndim = ndim
+        self.ndim, self.in_channels = ndim, in_channels
         self.encoder = _Encoder(name, in_channels, ndim)
         skips = [*self.encoder.widths[-2::-1], 0]
         inputs = [self.encoder.widths[-1], *DECODER_WIDTHS[:-1]]

@@ -39,7 +39,7 @@ class LightUNet(nn.Module):
         full_width: int = 8,
     ) -> None:
         super().__init__()
-        self.ndim = ndim
+        self.ndim, self.in_channels = ndim, in_channels
         self.strides = [tuple(s) for s in strides]
         self.full = conv_block(ndim, in_channels, full_width)
         inputs = [in_channels, *widths[:-1]]

@@ -11,7 +11,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -126,7 +126,8 @@ class Fit:
         self.look_at(progress)
         while self.step < self.schedule.steps_per_epoch and not self.stop_asked:
             rate = self.schedule.learning_rate(self.config.learning_rate, self.epoch, self.step)
-            terms = self._step(self._draw(), progress, rate)
+            seed = (self.config.seed, self.epoch, self.step, 1)
+            terms = self._step(self._draw(), replace(progress, seed=seed), rate)
             for name, value in terms.items():
                 self.sums[name] = self.sums.get(name, 0.0) + value
             self.step += 1

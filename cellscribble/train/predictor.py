@@ -11,6 +11,7 @@ from torch import nn
 
 from cellscribble.core.blocks import map_blocks, padded_shape, read_padded
 from cellscribble.data.samples import Sample
+from cellscribble.methods.base import Method
 from cellscribble.nn.build import receptive_field_px
 from cellscribble.nn.resnet_unet import ResNetUNet
 from cellscribble.nn.unet import LightUNet
@@ -20,11 +21,12 @@ LARGEST_WHOLE_PX = 1 << 21
 
 
 class Predictor:
-    """Un-augmented predictions of the network as it is now; softmax without the edge level."""
+    """Un-augmented predictions of the network as it is now; the method's head without an edge level."""
 
-    def __init__(self, network: LightUNet | ResNetUNet, in_channels: int, n_classes: int, device: torch.device):
+    def __init__(self, network: LightUNet | ResNetUNet, in_channels: int, method: Method, device: torch.device):
         self.network = network
-        self.n_classes = n_classes
+        self.head = method.head(0.5).to(device)
+        self.n_classes = method.n_classes
         self.device = device
         self.multiple = network.stride_multiple
         self.halo_px = receptive_field_px(network, in_channels)
@@ -53,7 +55,7 @@ class Predictor:
         was_training = self.network.training
         self.network.eval()
         tensor = torch.from_numpy(block)[None].to(self.device, memory_format=self.layout)
-        probability: npt.NDArray[np.float32] = torch.softmax(self.network(tensor), dim=1)[0].cpu().numpy()
+        probability: npt.NDArray[np.float32] = self.head(self.network(tensor))["probability"][0].cpu().numpy()
         self.network.train(was_training)
         return probability
 

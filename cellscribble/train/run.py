@@ -140,7 +140,7 @@ def _make_fit(
     patch_px = patch_shape(config, training_set, network.stride_multiple)
     n_classes = len(training_set.classes)
     source = PatchSource(samples, n_classes, patch_px, config.anywhere_share, config.augment)
-    predictor = Predictor(network, image.n_channels, n_classes, device)
+    predictor = Predictor(network, image.n_channels, method, device)
     windows = scoring_windows(samples, n_classes, patch_px)
     return Fit(
         config=config,

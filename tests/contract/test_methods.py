@@ -41,10 +41,10 @@ class Case:
         self.n_classes = n_classes
         self.samples = [make_sample(example.image, scribbles, IntensityRule(), mask)]
         self.network = build_network("light", 1, self.method.out_channels(), ndim, (1.0,) * ndim)
-        self.predictor = Predictor(self.network, 1, n_classes, CPU) if ndim == 2 else None
+        self.predictor = Predictor(self.network, 1, self.method, CPU) if ndim == 2 else None
         self.source = PatchSource(self.samples, n_classes, patch_px, 0.2, AugmentConfig(scale=1, rotate=False))
         self.rng = np.random.default_rng(0)
-        self.method.beside(self.network)
+        self.beside = self.method.beside(self.network)
         self.method.prepare(self.samples)
         self.source.look_at([0], self.method.memory_layout())
 
@@ -85,7 +85,7 @@ def test_a_batch_without_strokes_gives_a_finite_loss(case, progress):
 
 
 def test_the_loss_falls_on_bright_disks(case):
-    optimiser = torch.optim.RAdam(case.network.parameters(), lr=5e-3)
+    optimiser = torch.optim.RAdam([*case.network.parameters(), *case.beside.parameters()], lr=5e-3)
     losses = []
     for step in range(24):
         progress = Progress(step, step < 12)
@@ -109,7 +109,11 @@ def test_two_classes_of_cells_are_learnt_too(name):
     loss.backward()
     assert torch.isfinite(loss)
     gradient = case.network.classify.weight.grad
-    assert (gradient.flatten(1).abs().sum(dim=1) > 0).tolist() == [True] * 3
+    assert (gradient.flatten(1).abs().sum(dim=1) > 0).tolist() == [True] * case.method.out_channels()
+    raw = torch.randn(2, case.method.out_channels(), 8, 8)
+    probability = case.method.head(0.8)(raw)["probability"]
+    assert probability.shape[1] == 3
+    torch.testing.assert_close(probability.sum(dim=1), torch.ones(2, 8, 8))
     learnt = case.method.learnt_labels(case.samples[0])
     assert learnt is None or (learnt.shape == (64, 64) and set(np.unique(learnt)) <= {-1, 0, 1, 2})
 
@@ -143,8 +147,9 @@ def test_refreshing_gives_figures(case):
     assert all(isinstance(value, float) for value in figures.values())
 
 
-def test_the_network_can_be_asked_for_whole_images():
-    case = Case("partial_cross_entropy", 2)
+@pytest.mark.parametrize("name", METHODS)
+def test_the_network_can_be_asked_for_whole_images(name):
+    case = Case(name, 2)
     probability = case.predictor(case.samples[0])
     assert probability.shape == (2, 64, 64)
     np.testing.assert_allclose(probability.sum(axis=0), 1, atol=1e-5)

@@ -16,7 +16,7 @@ from tests.conftest import make_balls
 from tests.train.runs import Quiet, make_fit, training_set
 
 CPU = torch.device("cpu")
-METHODS = ["scribble2label", "partial_cross_entropy", "multiscale_contrastive", "grabcut"]
+METHODS = ["scribble2label", "partial_cross_entropy", "multiscale_contrastive", "grabcut", "impartial"]
 
 
 def weights(fit) -> dict[str, torch.Tensor]:
@@ -75,6 +75,22 @@ def test_interrupted_and_resumed_equals_uninterrupted(config, tmp_path, stop_aft
     second.resume()
     second.run()
     same_run(whole, second)
+
+
+def test_every_step_of_every_seed_has_its_own_draws(tiny_config, tmp_path):
+    seeds = []
+    for seed in (5, 6):
+        config = dataclasses.replace(tiny_config, method="partial_cross_entropy", seed=seed, epochs=2)
+        fit = make_fit(config, tmp_path / str(seed), Quiet())
+        loss = fit.method.loss
+
+        def recorded(network, batch, progress, loss=loss):
+            seeds.append(progress.seed)
+            return loss(network, batch, progress)
+
+        fit.method.loss = recorded
+        fit.run()
+    assert len(seeds) == len(set(seeds)) == 2 * 2 * 4
 
 
 @pytest.mark.slow
