@@ -35,14 +35,16 @@ INSTALL = [
 # Images behind a URL; botocore, which s3fs brings along, takes 30 MB.
 HTTP = ["fsspec>=2024.12", "aiohttp>=3.9"]
 REMOTE = [*HTTP, "s3fs>=2024.12"]
+# The random forest that `compare` sets beside the networks.
+COMPARE = ["scikit-learn>=1.5"]
 TEST = [
     *HTTP,
+    *COMPARE,
     "pytest>=8.3",
     "hypothesis>=6.100",
     "ruff>=0.9",
     "mypy>=1.15",
     "import-linter>=2.1",
-    "scikit-learn>=1.5",
     "distributed>=2025.1",
     "setuptools>=65",
     "packaging>=23",
@@ -72,6 +74,7 @@ setup(
     extras_require={
         "fiji": ["pyimagej>=1.5", "scyjava>=1.10"],
         "cluster": ["distributed>=2025.1"],
+        "compare": COMPARE,
         "remote": REMOTE,
         "test": TEST,
     },

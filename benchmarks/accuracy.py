@@ -1,14 +1,15 @@
-"""Accuracy from strokes at equal wall time: our methods, Otsu, and a random forest on pixel features.
+"""Accuracy from strokes at equal budget: every method, Otsu, and a random forest on pixel features.
 
     python benchmarks/accuracy.py DATA --set dsb_fluo --strokes 10 30 --minutes 1 5 --seeds 0 1 2 \\
         --methods scribble2label partial_cross_entropy --out results.csv
+    python benchmarks/accuracy.py DATA --device cuda --network resnet34 --epochs 200 --out results.csv
 
-DATA holds <set>/{train,val}/{images,labels,scribbles_<n>}. Masks are read after training, for scoring
-only, but by full_supervision. The forest is what ilastik, Labkit and Weka do: scikit-image's
-multi-scale features, scikit-learn's forest; its threshold is 0.5, as users of those tools have it. The
-wall time of a method runs from opening the files to the written model, that of the forest to the
-trained forest. With --pace, which names the kept runs of an undisturbed machine, budgets are numbers of
-steps (see pace.py), and --keep lets an interrupted run go on.
+Without --set, --strokes and --methods: all of them. The sets and their layout are in sets.py. Training and scoring are
+those of `cellscribble compare`: masks are read after training, for scoring only, but by full_supervision;
+each model is scored with its edge level on and off. Rows that --out has already are not made again, and --keep lets an
+interrupted run go on. The seconds run from the opened files to the written model. With --pace, which names the
+kept runs of an undisturbed machine, budgets are numbers of steps (see pace.py). write_table.py makes
+the tables of README.md from the CSV.
 """
 
 from __future__ import annotations
@@ -18,38 +19,35 @@ import os
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as `cellscribble train` sets it
 
 import argparse
+import math
 import platform
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import torch
 from pace import measured_pace, paced
-from skimage.feature import multiscale_basic_features
-from skimage.filters import threshold_otsu
-from table import append_row
+from sets import SETS, Places, places_of
+from table import append_rows, read_rows
 
-from cellscribble.bundle import open_model
-from cellscribble.config import load_config
-from cellscribble.core.volume import ImageVolume
-from cellscribble.export.onnx import export
-from cellscribble.infer.predict import predict
-from cellscribble.infer.runner import Runner
-from cellscribble.io.images import list_images, open_image
-from cellscribble.methods.registry import get_method
-from cellscribble.metrics.scores import Scores, evaluate
-from cellscribble.segment.registry import get_segmenter
-from cellscribble.train.checkpoint import LAST
+from cellscribble.baselines.registry import BASELINES
+from cellscribble.compare import results
+from cellscribble.compare.exam import Exam, exam_on_training_images, exam_on_unseen_images
+from cellscribble.compare.scoring import score, views_of
+from cellscribble.compare.trained import Trained, open_network, train_baseline, train_network
+from cellscribble.config import TrainConfig, load_config
+from cellscribble.core.errors import CellScribbleError
+from cellscribble.methods.registry import METHODS, get_method
 from cellscribble.train.inputs import TrainingSet, open_training_set
-from cellscribble.train.plan import Speed
-from cellscribble.train.run import train
+from cellscribble.train.run import split_samples
 
-Segment = Callable[[ImageVolume], tuple[np.ndarray, np.ndarray | None]]
-COLUMNS = ("set", "strokes", "method", "minutes", "seed", "wall_s", "iou", "mdice", "ap50", "ap_mean", "pq", "auc")
-MAX_FOREST_PIXELS = 60_000
+KEY = ("set", "strokes", "method", "network", "minutes", "epochs", "seed")
+COLUMNS = (*KEY, "paced", "machine", "date", *(c for c in results.COLUMNS if c not in KEY))
+SHOWN = ("set", "strokes", "method", "minutes", "epochs", "seed", "edge", "holdout_score", "iou", "ap_50", "seconds")
 
 
 class Quiet:
@@ -62,163 +60,151 @@ class Quiet:
         pass
 
 
-def train_network(
-    training_set: TrainingSet,
-    method: str,
-    minutes: float,
-    seed: int,
-    flags: dict[str, Any],
-    keep: Path | None,
-    speed: Speed | None,
-) -> Segment:
-    folder = keep or Path(tempfile.mkdtemp(prefix="cellscribble_"))
-    config = load_config(None, {"method": method, "minutes": minutes, "seed": seed, **flags})
-    with paced(speed):
-        train(training_set, config, folder, Quiet(), resume=speed is not None and (folder / LAST).exists())
-    model, _ = export(folder, folder / "model.onnx", overwrite=True)
-    model = open_model(model.path)
-    runner = Runner(model)
+@dataclass(frozen=True)
+class Run:
+    """One method on one set; `minutes` and `epochs` are "" for the baselines, which take what they need."""
 
-    def segment(image: ImageVolume) -> tuple[np.ndarray, np.ndarray | None]:
-        found = predict(image, model, runner=runner)
-        return np.asarray(found.labels), 1 - np.asarray(found.probability[0])
+    set: str
+    strokes: str
+    method: str
+    network: str
+    minutes: str
+    epochs: str
+    seed: int
 
-    return segment
+    @property
+    def key(self) -> tuple[str, ...]:
+        return tuple(str(getattr(self, name)) for name in KEY)
+
+    @property
+    def folder(self) -> str:
+        budget = f"{self.minutes}min" if self.minutes else f"{self.epochs}epochs_{self.network}"
+        return f"{self.set}_{self.strokes}_{self.method}_{budget}_{self.seed}"
 
 
-def train_forest(training_set: TrainingSet, seed: int) -> Segment:
-    from sklearn.ensemble import RandomForestClassifier
-
-    rng = np.random.default_rng(seed)
-    features, classes = [], []
-    for pair in training_set.pairs:
-        if pair.scribbles is None:
-            continue
-        strokes = pair.scribbles.data
-        features.append(pixel_features(pair.image)[strokes >= 0])
-        classes.append(strokes[strokes >= 0])
-    x, y = np.concatenate(features), np.concatenate(classes)
-    some = rng.permutation(len(y))[:MAX_FOREST_PIXELS]
-    forest = RandomForestClassifier(100, n_jobs=2, random_state=seed, min_samples_leaf=2)
-    forest.fit(x[some], y[some])
-
-    def segment(image: ImageVolume) -> tuple[np.ndarray, np.ndarray | None]:
-        f = pixel_features(image)
-        p = forest.predict_proba(f.reshape(-1, f.shape[-1])).T.reshape(-1, *f.shape[:-1]).astype(np.float32)
-        return get_segmenter("instances")(p, {}), 1 - p[0]
-
-    return segment
-
-
-def pixel_features(image: ImageVolume) -> np.ndarray:
-    data = np.moveaxis(np.asarray(image.data), 0, -1).astype(np.float32)
-    scale = 255.0 if image.is_rgb else max(1e-6, float(np.percentile(data, 99.8)))
-    return multiscale_basic_features(data / scale, sigma_min=1, sigma_max=16, channel_axis=-1, workers=2)
-
-
-def otsu(image: ImageVolume, dark: bool) -> tuple[np.ndarray, np.ndarray | None]:
-    grey = np.asarray(image.data).mean(axis=0)
-    grey = -grey if dark else grey
-    foreground = (grey > threshold_otsu(grey)).astype(np.float32)
-    return get_segmenter("instances")(np.stack([1 - foreground, foreground]), {}), None
-
-
-def cells_are_dark(training_set: TrainingSet) -> bool:
-    """Which side of Otsu's threshold is cell, from the strokes."""
-    inside, outside = [], []
-    for pair in training_set.pairs:
-        if pair.scribbles is not None:
-            grey = np.asarray(pair.image.data).mean(axis=0)
-            inside.append(grey[pair.scribbles.data > 0])
-            outside.append(grey[pair.scribbles.data == 0])
-    return float(np.concatenate(inside).mean()) < float(np.concatenate(outside).mean())
-
-
-def score(segment: Segment, part: Path) -> dict[str, float]:
-    scores: list[Scores] = []
-    for path in list_images(part / "images"):
-        labels, probability = segment(open_image(path))
-        truth = np.asarray(open_image(part / "labels" / path.name).data[0])
-        scores.append(evaluate(labels, truth, probability))
-    rows = [s.as_row() for s in scores]
-    mean = {
-        key: float(np.nanmean([r[key] for r in rows])) if any(r[key] == r[key] for r in rows) else float("nan")
-        for key in rows[0]
-    }
-    return {
-        "iou": mean["iou"],
-        "mdice": mean["mean_dice_per_truth"],
-        "ap50": mean["ap_50"],
-        "ap_mean": mean["ap_mean"],
-        "pq": mean["panoptic_quality"],
-        "auc": mean["auc"],
-    }
-
-
-def rows_of(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    flags = dict(pair.split("=", 1) for pair in arguments.set_flag)
-    typed = {key: _number(value) for key, value in flags.items()}
+def runs_of(arguments: argparse.Namespace) -> Iterator[Run]:
+    budgets = [("", f"{n}") for n in arguments.epochs] or [(f"{m:g}", "") for m in arguments.minutes]
     for name in arguments.set:
-        folder = arguments.data / name
-        for strokes in arguments.strokes:
-            places = (folder / "train" / "images", folder / "train" / f"scribbles_{strokes}")
-            training_set = open_training_set(*places)
-            base = {"set": name, "strokes": strokes}
-            if "otsu" in arguments.methods:
-                plain = partial(otsu, dark=cells_are_dark(training_set))
-                yield {**base, "method": "otsu", "wall_s": 0, **score(plain, folder / "val")}
+        for strokes in arguments.strokes or SETS[name].strokes:
             for seed in arguments.seeds:
-                if "forest" in arguments.methods:
-                    began = time.monotonic()
-                    forest = train_forest(training_set, seed)
-                    wall = time.monotonic() - began
-                    yield {**base, "method": "forest", "seed": seed, "wall_s": wall, **score(forest, folder / "val")}
-                for minutes in arguments.minutes:
-                    for method in arguments.methods:
-                        if method in ("otsu", "forest"):
-                            continue
-                        keep = arguments.keep and arguments.keep / f"{name}_{strokes}_{method}_{minutes:g}min_{seed}"
-                        data = training_set
-                        if get_method(method).needs_masks:
-                            data = open_training_set(*places, folder / "train" / "labels")
-                        alone = sorted(arguments.pace.glob(f"{name}_{strokes}_{method}_*")) if arguments.pace else []
-                        speed = measured_pace(alone) if arguments.pace else None
-                        began = time.monotonic()
-                        network = train_network(data, method, minutes, seed, typed, keep, speed)
-                        wall = time.monotonic() - began
-                        row = {**base, "method": method, "minutes": minutes, "seed": seed, "wall_s": wall}
-                        yield {**row, **score(network, folder / "val")}
+                for method in arguments.methods:
+                    for minutes, epochs in budgets if method in METHODS else [("", "")]:
+                        network = arguments.network if method in METHODS else ""
+                        yield Run(name, strokes, method, network, minutes, epochs, seed)
 
 
-def _number(text: str) -> Any:
+def open_set(places: Places, needs_masks: bool) -> tuple[TrainingSet, Exam]:
+    training_set = open_training_set(places.images, places.scribbles, places.labels if needs_masks else None)
+    if places.unseen:
+        return training_set, exam_on_unseen_images(training_set, places.test_images, places.test_labels)
+    return training_set, exam_on_training_images(training_set, places.images, places.labels)
+
+
+def config_of(run: Run, arguments: argparse.Namespace) -> TrainConfig:
+    flags: dict[str, Any] = {"seed": run.seed, "device": arguments.device}
+    if run.method in METHODS:
+        flags |= {"network": run.network, **dict(map(_setting, arguments.set_flag))}
+        flags |= {"minutes": float(run.minutes)} if run.minutes else {"epochs": int(run.epochs)}
+    return load_config(None, {**flags, "method": run.method})
+
+
+def train_run(run: Run, training_set: TrainingSet, arguments: argparse.Namespace) -> tuple[Trained, float]:
+    config = config_of(run, arguments)
+    if run.method in BASELINES:
+        return train_baseline(training_set, config)
+    speed = None
+    if arguments.pace:
+        speed = measured_pace(sorted(arguments.pace.glob(f"{run.set}_{run.strokes}_{run.method}_*")))
+    with tempfile.TemporaryDirectory(prefix="cellscribble_") as scratch, paced(speed):
+        folder = arguments.keep / run.folder if arguments.keep else Path(scratch) / run.folder
+        seconds = train_network(training_set, config, folder, folder / "model.onnx", Quiet())
+        return open_network(folder / "model.onnx", arguments.device), seconds
+
+
+def rows_of(run: Run, training_set: TrainingSet, exam: Exam, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    trained, seconds = train_run(run, training_set, arguments)
+    n_classes = len(training_set.classes)
+    samples, _ = split_samples(training_set.without_masks(), config_of(run, arguments))
+    marks, _ = score(trained, views_of(samples, n_classes, exam, ()), n_classes, run.seed)
+    found = results.make_result(results.Job(run.method, run.seed), seconds, trained.edge_level, marks, exam)
+    date = time.strftime("%Y-%m-%d")
+    about = {"paced": "yes" if arguments.pace else "", "machine": machine(arguments.device), "date": date}
+    return [{**vars(run), **about, **{k: _plain(v) for k, v in row.items()}} for row in found.rows]
+
+
+def machine(device: str) -> str:
+    """Processor or graphics card, and the version of torch."""
+    if device != "cpu" and torch.cuda.is_available():
+        return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    name = names[0] if names else platform.processor() or platform.machine()
+    return f"{os.cpu_count()} cores of {name}, torch {torch.__version__}"
+
+
+def _cell(value: Any) -> str:
+    return f"{value:10.4f}" if isinstance(value, float) else f"{value!s:>10.21}"
+
+
+def _plain(value: Any) -> Any:
+    return "" if isinstance(value, float) and math.isnan(value) else value
+
+
+def _setting(pair: str) -> tuple[str, Any]:
+    key, _, text = pair.partition("=")
     for kind in (int, float):
         try:
-            return kind(text)
+            return key, kind(text)
         except ValueError:
             continue
-    return text
+    return key, text
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--set", nargs="+", default=["dsb_fluo"])
-    parser.add_argument("--strokes", nargs="+", type=int, default=[10, 30])
-    parser.add_argument("--minutes", nargs="+", type=float, default=[1.0, 5.0])
+    parser.add_argument("--set", nargs="+", default=list(SETS), choices=list(SETS))
+    parser.add_argument(
+        "--strokes", nargs="+", help="as in the folder's name: 10, 30, n100 ...; default: all of a set"
+    )
+    budget = parser.add_mutually_exclusive_group()
+    budget.add_argument("--minutes", nargs="+", type=float, default=[1.0, 5.0])
+    budget.add_argument("--epochs", nargs="+", type=int, default=[])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--methods", nargs="+", default=["otsu", "forest", "partial_cross_entropy", "scribble2label"])
+    parser.add_argument("--methods", nargs="+", default=[*BASELINES, *METHODS], choices=[*BASELINES, *METHODS])
+    parser.add_argument("--network", default="light")
+    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--set-flag", nargs="*", default=[], metavar="KEY=VALUE", help="further settings of a run")
     parser.add_argument("--keep", type=Path, help="keep the run folders here")
     parser.add_argument("--pace", type=Path, help="folder of kept runs made while the machine was alone")
     parser.add_argument("--out", type=Path, help="append the rows to this CSV")
     arguments = parser.parse_args()
-    print(f"{platform.machine()}, {time.strftime('%Y-%m-%d %H:%M')}")
-    print("  ".join(f"{c:>10}" for c in COLUMNS))
-    for row in rows_of(arguments):
-        cells = [row.get(c, "") for c in COLUMNS]
-        print("  ".join(f"{c:10.4f}" if isinstance(c, float) else f"{c!s:>10.21}" for c in cells), flush=True)
-        if arguments.out:
-            append_row(arguments.out, COLUMNS, row)
+    done = {tuple(row[name] for name in KEY) for row in (read_rows(arguments.out) if arguments.out else [])}
+    todo: dict[tuple[str, str], list[Run]] = {}
+    for run in dict.fromkeys(runs_of(arguments)):
+        if run.key not in done:
+            todo.setdefault((run.set, run.strokes), []).append(run)
+    print(f"{machine(arguments.device)}, {time.strftime('%Y-%m-%d %H:%M')}, {sum(map(len, todo.values()))} runs")
+    print("  ".join(f"{c:>10.12}" for c in SHOWN))
+    failures = []
+    with tempfile.TemporaryDirectory(prefix="cellscribble_") as scratch:
+        for (name, strokes), runs in todo.items():
+            needs_masks = any(run.method in METHODS and get_method(run.method).needs_masks for run in runs)
+            training_set, exam = open_set(places_of(arguments.data, name, strokes, Path(scratch)), needs_masks)
+            for run in runs:
+                try:
+                    rows = rows_of(run, training_set, exam, arguments)
+                except CellScribbleError as error:
+                    failures.append(f"{run.folder}: {error}")
+                    print(failures[-1], flush=True)
+                    continue
+                for row in rows:
+                    print("  ".join(_cell(row[c]) for c in SHOWN), flush=True)
+                if arguments.out:
+                    append_rows(arguments.out, COLUMNS, rows)
+    if failures:
+        sys.exit("\n".join([f"{len(failures)} runs failed:", *failures]))
 
 
 if __name__ == "__main__":

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
 from accuracy import Quiet  # sets the threads' waiting before torch is imported
 from pace import measured_pace, paced
+from sets import Places, places_of
 from table import append_row
 
 from cellscribble.bundle import open_model
@@ -48,25 +48,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
 COLUMNS = ("set", "variant", "seed", "level", "iou", "iou_raw_half", "wall_s")
 
 
-def folders(data: Path, name: str, strokes: int, scratch: Path) -> tuple[Path, Path, Path, Path]:
-    """Training images and strokes, validation images and labels."""
-    train_, val = data / name / "train", data / name / "val"
-    if name != "em_vnc":
-        return train_ / "images", train_ / f"scribbles_{strokes}", val / "images", val / "labels"
-    places = tuple(scratch / part for part in ("images", "scribbles", "val_images", "val_labels"))
-    for place in places:
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir(parents=True)
-    image = tifffile.imread(train_ / "images" / "vnc.tif")
-    drawn = tifffile.imread(train_ / f"scribbles_membrane_{strokes}" / "vnc.tif")
-    truth = tifffile.imread(train_ / "labels" / "membrane" / "vnc.tif")
-    for z, section in enumerate(image):
-        stroked = bool(drawn[z].any())
-        tifffile.imwrite(places[0 if stroked else 2] / f"z{z}.tif", section)
-        tifffile.imwrite(places[1 if stroked else 3] / f"z{z}.tif", drawn[z] if stroked else truth[z])
-    return places
-
-
 def pixels(training_set: TrainingSet) -> int:
     return sum(math.prod(pair.image.data.shape[1:]) for pair in training_set.pairs)
 
@@ -78,12 +59,10 @@ def pace_of(folder: Path, data: Path, training_set: TrainingSet, method: str) ->
     return replace(speed, refresh_s=speed.refresh_s * pixels(training_set) / pixels(whole))
 
 
-def measure(
-    data: Path, places: tuple[Path, Path, Path, Path], variant: str, minutes: float, seed: int, pace: Path | None
-) -> dict[str, Any]:
+def measure(data: Path, places: Places, variant: str, minutes: float, seed: int, pace: Path | None) -> dict[str, Any]:
     run = Path(tempfile.mkdtemp(prefix="cellscribble_"))
     config = load_config(None, {"minutes": minutes, "seed": seed, **VARIANTS[variant]})
-    training_set = open_training_set(places[0], places[1])
+    training_set = open_training_set(places.images, places.scribbles)
     speed = pace_of(pace, data, training_set, config.method) if pace else None
     began = time.monotonic()
     with paced(speed):
@@ -94,9 +73,9 @@ def measure(
     runner = Runner(model)
     level = result.calibration.edge_level
     scores = []
-    for path in list_images(places[2]):
+    for path in list_images(places.test_images):
         foreground = 1 - np.asarray(predict(open_image(path), model, runner=runner).probability[0])
-        truth = np.asarray(open_image(places[3] / path.name).data[0])
+        truth = np.asarray(open_image(places.test_labels / path.name).data[0])
         scores.append([score_masks(foreground > t, truth).iou for t in (0.5, 1 - level)])
     shutil.rmtree(run)
     iou, raw = np.mean(scores, axis=0)
@@ -108,7 +87,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--set", nargs="+", default=list(SETS))
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
-    parser.add_argument("--strokes", type=int, default=30)
+    parser.add_argument("--strokes", default="30")
     parser.add_argument("--minutes", type=float, default=2.0)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--pace", type=Path, help="folder of runs on dsb_fluo kept while the machine was alone")
@@ -118,7 +97,7 @@ def main() -> None:
     print("  ".join(f"{c:>12}" for c in COLUMNS))
     scratch = Path(tempfile.mkdtemp(prefix="cellscribble_"))
     for name in arguments.set:
-        places = folders(arguments.data, name, arguments.strokes, scratch)
+        places = places_of(arguments.data, name, arguments.strokes, scratch)
         for variant in arguments.variants:
             for seed in arguments.seeds:
                 row = {"set": name, "variant": variant, "seed": seed}

@@ -89,7 +89,7 @@ def test_commands_and_options_in_the_texts_exist(page):
     text = page.read_text(encoding="utf-8")
     for name in re.findall(r"(?:^\$ |`|^|bin/)cellscribble ([a-z][a-z-]*)", text, re.MULTILINE):
         assert name in COMMANDS, f"there is no command {name!r}"
-    foreign = {"--quick", "--set", "--help"} | FOREIGN.get(page.name, set())
+    foreign = {"--quick", "--set", "--help", "--keep"} | FOREIGN.get(page.name, set())
     assert options_in(text) - foreign <= options_in(help_page()), page
 
 

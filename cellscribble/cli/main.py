@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "rois": ("cellscribble.cli.rois:command", "Labels to ImageJ ROIs, and ROIs to labels or scribbles."),
     "info": ("cellscribble.cli.info:command", "Show what a model says about itself."),
     "simulate": ("cellscribble.cli.simulate:command", "Make strokes from full label images."),
+    "compare": ("cellscribble.cli.compare:command", "Which method suits my images? Several on the same strokes."),
     "export": ("cellscribble.cli.export:command", "Write model.onnx again from a run folder."),
     "methods": ("cellscribble.cli.methods:command", "List the training methods and their papers."),
     "demo": ("cellscribble.cli.demo:command", "Train and segment real nuclei in two minutes."),

@@ -71,12 +71,16 @@ class TrainingSet:
         """sha256 of the pixels of every image, of its strokes and labels: what the model was trained on."""
         out = {}
         for pair in self.pairs:
-            out[pair.name] = _sha256(pair.image.data)
+            out[pair.name] = sha256_of(pair.image.data)
             if pair.scribbles is not None:
-                out[f"{pair.name} (strokes)"] = _sha256(pair.scribbles.data)
+                out[f"{pair.name} (strokes)"] = sha256_of(pair.scribbles.data)
             if pair.mask is not None:
-                out[f"{pair.name} (labels)"] = _sha256(pair.mask)
+                out[f"{pair.name} (labels)"] = sha256_of(pair.mask)
         return out
+
+    def without_masks(self) -> TrainingSet:
+        """The same set for the methods that must not see dense labels."""
+        return replace(self, pairs=tuple(replace(p, mask=None) for p in self.pairs))
 
     @property
     def rule(self) -> IntensityRule:
@@ -131,7 +135,8 @@ def open_training_set(
     return TrainingSet(tuple(pairs), names, tuple(first.colors[:n_classes]), warnings, failures)
 
 
-def _sha256(data: np.ndarray) -> str:
+def sha256_of(data: np.ndarray) -> str:
+    """Of the pixels, in the order of the array."""
     return hashlib.sha256(np.ascontiguousarray(data).tobytes()).hexdigest()
 
 

@@ -83,10 +83,8 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     device = choose_device(config.device)
     torch.manual_seed(config.seed)
-    samples = samples_of(training_set)
+    samples, holdout = split_samples(training_set, config)
     method = make_method(config, len(training_set.classes))
-    rng = np.random.default_rng([config.seed, 1])
-    holdout = hold_out_strokes(samples, len(training_set.classes), config.holdout_share, rng)
     fit = _make_fit(training_set, config, folder, reporter, samples, method, device)
     if resume:
         check_same_inputs(folder, training_set)
@@ -105,6 +103,13 @@ def train(
             _finish(fit, training_set, holdout, reporter)
         raise
     return _finish(fit, training_set, holdout, reporter)
+
+
+def split_samples(training_set: TrainingSet, config: TrainConfig) -> tuple[list[Sample], Holdout]:
+    """The training images, some strokes held out: of one seed the same strokes whatever the method."""
+    samples = samples_of(training_set)
+    rng = np.random.default_rng([config.seed, 1])
+    return samples, hold_out_strokes(samples, len(training_set.classes), config.holdout_share, rng)
 
 
 def patch_shape(config: TrainConfig, training_set: TrainingSet, multiple: Sequence[int]) -> tuple[int, ...]:

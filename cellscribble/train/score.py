@@ -96,7 +96,17 @@ def score_strokes(
         image: npt.NDArray[Any] = window.sample.image.data[(slice(None), *window.slices)]
         classes = predict(window.sample.intensity.apply(image)).argmax(axis=0).ravel()
         for stroke in window.strokes:
-            shares[stroke.label].append(float((classes[stroke.pixels] == stroke.label).mean()))
+            shares[stroke.label].append(share_right(classes, stroke))
+    return score_shares(shares, rng)
+
+
+def share_right(classes: npt.NDArray[np.integer[Any]], stroke: Stroke) -> float:
+    """The share of a stroke's pixels that are of its class in `classes`, flat, (n_pixels,)."""
+    return float((classes[stroke.pixels] == stroke.label).mean())
+
+
+def score_shares(shares: Sequence[Sequence[float]], rng: np.random.Generator) -> HoldoutScore:
+    """The score of strokes, at least one, from `share_right` of each stroke of each class."""
     per_class = [np.array(s) for s in shares if s]
     score = float(np.mean([values.mean() for values in per_class]))
     error = float(np.mean([_bootstrap(values, rng) for values in per_class], axis=0).std())

@@ -58,15 +58,30 @@ def resumed_config(folder: Path, flags: Mapping[str, Any]) -> TrainConfig:
 def check_run(config: TrainConfig, folder: Path, resume: bool, has_masks: bool = False) -> None:
     """Refuse what cannot run, before any data is read and before anything is written.
 
+    Raises
+    ------
+    InputError
+        As `check_settings`, or if there is no run to resume.
+    OutputError
+        If the folder holds a run already and `resume` is not given.
+    """
+    check_settings(config, has_masks)
+    if resume and not (folder / LAST).exists():
+        raise InputError(f"{folder} holds no run to resume; give its folder with -o, or leave --resume out")
+    if not resume and (folder / LAST).exists():
+        raise OutputError(f"{folder} holds a run already; continue it with --resume, or choose another folder with -o")
+
+
+def check_settings(config: TrainConfig, has_masks: bool) -> None:
+    """Refuse settings that cannot run.
+
     has_masks : whether dense labels are given to learn from
 
     Raises
     ------
     InputError
-        If a name or a method's setting is unknown, the device is missing, there is no run to resume, or
-        the method needs labels that are not given, or must not see those that are.
-    OutputError
-        If the folder holds a run already and `resume` is not given.
+        If a name or a method's setting is unknown, the device is missing, or the method needs labels that
+        are not given, or must not see those that are.
     """
     method = make_method(config, 2)
     if method.needs_masks and not has_masks:
@@ -84,10 +99,6 @@ def check_run(config: TrainConfig, folder: Path, resume: bool, has_masks: bool =
         raise InputError(f"network {config.network!r} is unknown; choose one of {', '.join(NETWORKS)}")
     if config.encoder_weights is not None and config.network not in DEPTHS:
         raise InputError(f"encoder_weights needs a ResNet, not {config.network!r}; give --network resnet34")
-    if resume and not (folder / LAST).exists():
-        raise InputError(f"{folder} holds no run to resume; give its folder with -o, or leave --resume out")
-    if not resume and (folder / LAST).exists():
-        raise OutputError(f"{folder} holds a run already; continue it with --resume, or choose another folder with -o")
 
 
 def check_same_inputs(folder: Path, training_set: TrainingSet) -> None:

@@ -1,0 +1,139 @@
+"""The scripts that write figures into the documentation."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from tests.conftest import make_disks
+from tests.train.folders import save_disks
+
+ROOT = Path(__file__).parents[1]
+BENCHMARKS = ROOT / "benchmarks"
+
+
+@pytest.fixture
+def scripts(monkeypatch):
+    """The scripts' own folder is first on the path when they run."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+
+@pytest.fixture
+def data(tmp_path):
+    """DATA with a small dsb_bf: two training images, one to score."""
+    (tmp_path / "made").mkdir()
+    save_disks(tmp_path / "made")
+    train, val = tmp_path / "data" / "dsb_bf" / "train", tmp_path / "data" / "dsb_bf" / "val"
+    train.mkdir(parents=True)
+    (tmp_path / "made" / "imgs").rename(train / "images")
+    (tmp_path / "made" / "strokes").rename(train / "scribbles_10")
+    for part, seeds in ((train, {"a": 0, "b": 1}), (val, {"c": 7})):
+        for folder in ("images", "labels"):
+            (part / folder).mkdir(parents=True, exist_ok=True)
+        for name, seed in seeds.items():
+            tifffile.imwrite(part / "images" / f"{name}.tif", make_disks(seed).image.data[0])
+            tifffile.imwrite(part / "labels" / f"{name}.tif", make_disks(seed).mask.astype(np.uint16))
+    return tmp_path / "data"
+
+
+def run(*args: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *map(str, args)], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+def test_accuracy_writes_rows_once_and_the_table_is_made_of_them(data, tmp_path):
+    out = tmp_path / "rows.csv"
+    tiny = ["--set-flag", "patch_px=32", "batch_size=2", "--device", "cpu", "--seeds", "0", "1"]
+    first = [
+        BENCHMARKS / "accuracy.py",
+        data,
+        "--set",
+        "dsb_bf",
+        "--strokes",
+        "10",
+        "--epochs",
+        "1",
+        *tiny,
+        "--out",
+        out,
+    ]
+    done = run(*first, "--methods", "otsu", "partial_cross_entropy")
+    assert done.returncode == 0, done.stderr
+    before = out.read_text()
+    rows = list(csv.DictReader(before.splitlines()))
+    assert len(rows) == 2 * 2 * 2  # methods, seeds, edge on and off
+    assert {row["images"] for row in rows} == {"unseen"}
+    again = run(*first, "--methods", "otsu", "partial_cross_entropy")
+    assert "0 runs" in again.stdout
+    assert out.read_text() == before
+    more = run(*first, "--methods", "otsu", "pseudo_label")
+    assert more.returncode == 0, more.stderr
+    assert "2 runs" in more.stdout
+    assert out.read_text().startswith(before)
+    shown = run(BENCHMARKS / "write_table.py", out, "--print").stdout
+    ious = [float(r["iou"]) for r in rows if (r["method"], r["edge"]) == ("otsu", "on")]
+    (line,) = [line for line in shown.splitlines() if line.startswith("| `otsu`")]
+    assert f"| {np.mean(ious):.3f} ±{np.std(ious, ddof=1):.3f} |".replace("0.", ".") in line
+    assert "dsb_bf, strokes 10; scored on 1 unseen images" in shown
+
+
+def test_papers_stand_beside_and_nothing_else_of_the_page_changes(scripts, tmp_path):
+    import write_table
+
+    row = dict.fromkeys([*write_table.GROUP, *write_table.SCORES, "seconds", "n_images", "machine", "date"], "")
+    row |= {"set": "dsb_fluo", "strokes": "30", "method": "otsu", "iou": "0.814", "images": "unseen"}
+    rows = [row | {"edge": "on", "seconds": "3"}, row | {"edge": "off", "iou": "0.5", "seconds": "3"}]
+    text = write_table.tables(rows, write_table.read_rows(write_table.PAPERS))
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
+    assert lines[2][:2] == ["`otsu`", "3 s"]
+    assert (lines[2][4], lines[2][-1]) == (".814", ".500")
+    assert lines[3][0] == "Lee 2021 (thesis), scribble2label (*)"
+    assert lines[3][4:6] == [".854", ".841"]
+    assert all(len(line) == len(lines[0]) for line in lines)
+    page = tmp_path / "README.md"
+    page.write_text(f"before\n{write_table.BEGIN}\nold\n{write_table.END}\nafter\n")
+    write_table.write_page(page, text)
+    assert page.read_text().startswith(f"before\n{write_table.BEGIN}\n")
+    assert page.read_text().endswith(f"{write_table.END}\nafter\n")
+    assert "old" not in page.read_text()
+    assert text in page.read_text()
+
+
+def test_the_page_has_the_marks_and_names_every_script(scripts):
+    import write_table
+
+    page = write_table.PAGE.read_text()
+    assert write_table.BEGIN in page
+    assert write_table.END in page
+    for path in BENCHMARKS.glob("*.py"):
+        assert f"`{path.name}`" in page or path.name in ("sets.py", "table.py")
+
+
+def test_rows_of_another_form_are_not_mixed_in(scripts, tmp_path):
+    import table
+
+    table.append_rows(tmp_path / "a.csv", ["x", "y"], [{"x": 1, "y": 2}])
+    with pytest.raises(SystemExit, match="give another --out"):
+        table.append_rows(tmp_path / "a.csv", ["x"], [{"x": 1}])
+    assert table.read_rows(tmp_path / "a.csv") == [{"x": "1", "y": "2"}]
+
+
+def test_the_sections_of_the_em_volume_are_split_by_strokes(scripts, tmp_path):
+    import sets
+
+    train = tmp_path / "em_vnc" / "train"
+    volume, strokes = np.arange(5 * 16).reshape(5, 4, 4).astype(np.uint8), np.zeros((5, 4, 4), np.uint8)
+    strokes[[0, 3], 1, 1] = 2
+    for folder, values in (("images", volume), ("scribbles_membrane_10", strokes), ("labels/membrane", volume)):
+        (train / folder).mkdir(parents=True)
+        tifffile.imwrite(train / folder / "vnc.tif", values)
+    places = sets.places_of(tmp_path, "em_vnc", "10", tmp_path / "scratch")
+    assert sorted(p.name for p in places.images.iterdir()) == ["z0.tif", "z3.tif"]
+    assert sorted(p.name for p in places.scribbles.iterdir()) == ["z0.tif", "z3.tif"]
+    assert sorted(p.name for p in places.test_images.iterdir()) == ["z1.tif", "z2.tif", "z4.tif"]
+    np.testing.assert_array_equal(tifffile.imread(places.test_labels / "z4.tif"), volume[4])
+    assert places.unseen
