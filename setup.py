@@ -35,8 +35,11 @@ INSTALL = [
 # Images behind a URL; botocore, which s3fs brings along, takes 30 MB.
 HTTP = ["fsspec>=2024.12", "aiohttp>=3.9"]
 REMOTE = [*HTTP, "s3fs>=2024.12"]
+# Tables as Parquet; 55 MB.
+PARQUET = ["pyarrow>=18"]
 TEST = [
     *HTTP,
+    *PARQUET,
     "pytest>=8.3",
     "hypothesis>=6.100",
     "ruff>=0.9",
@@ -72,6 +75,7 @@ setup(
     extras_require={
         "fiji": ["pyimagej>=1.5", "scyjava>=1.10"],
         "cluster": ["distributed>=2025.1"],
+        "parquet": PARQUET,
         "remote": REMOTE,
         "test": TEST,
     },
