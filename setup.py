@@ -37,9 +37,12 @@ HTTP = ["fsspec>=2024.12", "aiohttp>=3.9"]
 REMOTE = [*HTTP, "s3fs>=2024.12"]
 # The random forest that `compare` sets beside the networks.
 COMPARE = ["scikit-learn>=1.5"]
+# Tables as Parquet; 55 MB.
+PARQUET = ["pyarrow>=18"]
 TEST = [
     *HTTP,
     *COMPARE,
+    *PARQUET,
     "pytest>=8.3",
     "hypothesis>=6.100",
     "ruff>=0.9",
@@ -75,6 +78,7 @@ setup(
         "fiji": ["pyimagej>=1.5", "scyjava>=1.10"],
         "cluster": ["distributed>=2025.1"],
         "compare": COMPARE,
+        "parquet": PARQUET,
         "remote": REMOTE,
         "test": TEST,
     },

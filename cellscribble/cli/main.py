@@ -31,8 +31,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "methods": ("cellscribble.cli.methods:command", "List the training methods and their papers."),
     "demo": ("cellscribble.cli.demo:command", "Train and segment real nuclei in two minutes."),
     "fiji-install": ("cellscribble.cli.fiji_install:command", "Put CellScribble into Fiji's menu."),
+    "serve": ("cellscribble.cli.serve:command", "Keep models loaded for a program that calls predict often."),
     "doctor": ("cellscribble.cli.doctor:command", "Check this installation; says what to repair."),
 }
+
+INTERRUPTED, TERMINATED = 130, 143
 
 EPILOG = """\b
 Draw a few strokes on some images, then:
@@ -88,8 +91,11 @@ def main(args: Sequence[str] | None = None) -> None:
     sys.exit(run(args))
 
 
-def run(args: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit code. An exception that leaves here is a bug of ours."""
+def run(args: Sequence[str] | None = None, runners: Any = None) -> int:
+    """Run the command line; the exit code. An exception that leaves here is a bug of ours.
+
+    runners : what "predict" takes its networks from (`cellscribble.engine.warm`); None to load them
+    """
     given = list(sys.argv[1:] if args is None else args)
     if "--macro" in given:
         from cellscribble.cli.macro import answer_in_one_line
@@ -97,7 +103,7 @@ def run(args: Sequence[str] | None = None) -> int:
         given.remove("--macro")
         return answer_in_one_line(given, lambda: _call(given))
     try:
-        result = _call(given)
+        result = _call(given, runners)
     except CellScribbleError as error:
         click.echo(f"error: {error}", err=True)
         return 1
@@ -105,15 +111,15 @@ def run(args: Sequence[str] | None = None) -> int:
         # click raises its own Abort from what interrupted.
         if isinstance(error.__cause__ or error, Terminated):
             click.echo("ended by SIGTERM", err=True)
-            return 143
+            return TERMINATED
         click.echo("interrupted", err=True)
-        return 130
+        return INTERRUPTED
     except click.ClickException as error:
         error.show()
         return error.exit_code
     return result if isinstance(result, int) else 0
 
 
-def _call(args: list[str]) -> Any:
+def _call(args: list[str], runners: Any = None) -> Any:
     """What the command returns: an exit code, the paths of the files it made, or nothing."""
-    return cli.main(args, prog_name="cellscribble", standalone_mode=False)
+    return cli.main(args, prog_name="cellscribble", standalone_mode=False, obj=runners)

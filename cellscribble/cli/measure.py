@@ -10,6 +10,7 @@ import click
 from cellscribble.cli.output import emit, progress_bar, say, shorten
 from cellscribble.cli.predict import parse_block
 from cellscribble.core.errors import BatchError
+from cellscribble.measure.table_files import CSV, FORMS
 from cellscribble.measure.tables import Wanted, measure_files
 
 EPILOG = """\b
@@ -39,6 +40,7 @@ def _parse_names(ctx: click.Context, param: click.Parameter, value: str) -> tupl
 @click.option("--channels", metavar="NAMES", default="", callback=_parse_names, help="Such as DAPI,GFP.")
 @click.option("--level", type=click.IntRange(0), default=0, metavar="N", help="Pyramid level, 0 is the finest.")
 @click.option("--block", "block_px", metavar="PX", callback=parse_block, help="Block size, 2048 or z,y,x.")
+@click.option("--format", "form", type=click.Choice(FORMS), default=CSV, show_default=True, help="Of the tables.")
 @click.option("--quick", is_flag=True, help="Leave out hulls, radii and quartiles: for millions of objects.")
 @click.option("--overwrite", is_flag=True, help="Replace tables that exist.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines on stdout.")
@@ -50,14 +52,15 @@ def command(
     channels: tuple[str, ...],
     level: int,
     block_px: tuple[int, ...] | None,
+    form: str,
     quick: bool,
     overwrite: bool,
     as_json: bool,
 ) -> None:
     """Measure the objects of LABELS, and the channels of IMAGES in them: two files, or two folders paired by name.
 
-    Writes MyExpt_Cells.csv and MyExpt_Image.csv with the columns of CellProfiler. Block by block, so an OME-Zarr
-    may be of any size.
+    Writes MyExpt_Cells.csv and MyExpt_Image.csv, or Parquet, with the columns of CellProfiler. Block by block, so an
+    OME-Zarr may be of any size.
     """
     with progress_bar("measure") as bar:
 
@@ -70,7 +73,7 @@ def command(
             say(f"{fields['image']}: {fields['n_objects']} objects")
 
         wanted = Wanted(objects, channels, level, block_px, quick)
-        tables = measure_files(labels, images, out, wanted, report, overwrite=overwrite)
+        tables = measure_files(labels, images, out, wanted, report, form=form, overwrite=overwrite)
     say(f"tables: {tables.objects}, {tables.images}")
     if tables.failures:
         raise BatchError(tables.failures, len(tables.rows))

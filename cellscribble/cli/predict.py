@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from cellscribble.bundle import open_model
+from cellscribble.bundle import Model, open_model
 from cellscribble.cli.output import Bar, emit, progress_bar, say, shorten, warn
 from cellscribble.cli.plan_words import plan_lines
 from cellscribble.core.errors import InputError
@@ -18,6 +19,7 @@ from cellscribble.engine.outputs import AUTO, FORMS
 from cellscribble.engine.shards import Shard, parse_shard
 from cellscribble.infer.find_model import find_model
 from cellscribble.infer.fit import format_um
+from cellscribble.infer.runner import Runner
 from cellscribble.io.ome_zarr import VERSIONS
 
 EPILOG = """\b
@@ -139,8 +141,16 @@ def _parse_shard(ctx: click.Context, param: click.Parameter, value: str | None) 
     help="Add a line a minute to this file: how far it is.",
 )
 @click.option("--threshold", type=float, metavar="P", help="Decide at this probability, not at the model's.")
+@click.pass_obj
 def command(
-    inputs: tuple[str, ...], model: str | None, out: Path | None, as_json: bool, log: Path | None, **settings: Any
+    open_runner: Callable[[Model, str], Runner] | None,
+    /,
+    inputs: tuple[str, ...],
+    model: str | None,
+    out: Path | None,
+    as_json: bool,
+    log: Path | None,
+    **settings: Any,
 ) -> list[Path]:
     """Segment images, folders of images, or OME-Zarr stores, also at a URL.
 
@@ -153,7 +163,8 @@ def command(
     say(f"model {path}{'' if model else ' (the newest run; choose another with -m)'}")
     options = PredictOptions(**settings)
     with progress_bar("predict", log=None if options.dry_run else log) as bar:
-        jobs = predict_files(inputs, loaded, out, options, Reporter(bar, as_json=as_json, dry_run=options.dry_run))
+        report = Reporter(bar, as_json=as_json, dry_run=options.dry_run)
+        jobs = predict_files(inputs, loaded, out, options, report, open_runner or Runner)
     if options.dry_run:
         say("this was a dry run: nothing was written")
         return []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -54,10 +54,12 @@ def predict_files(
     out: str | Path | None,
     options: PredictOptions,
     report: Report,
+    open_runner: Callable[[Model, str], Runner] = Runner,
 ) -> list[Job]:
     """Segment all images that `inputs` mean and write the results.
 
-    Labels are written last: where they are, all that belongs to them is there.
+    Labels are written last: where they are, all that belongs to them is there. `open_runner` is given the model and
+    the name of the device.
 
     Returns
     -------
@@ -72,7 +74,7 @@ def predict_files(
     """
     jobs = jobs_for(inputs, out, options)
     export = _cellprofiler(out, jobs, model, options) if options.cellprofiler else None
-    runner = Runner(model, options.device)
+    runner = open_runner(model, options.device)
     report("start", model=model.path, sha256=model.sha256, provider=runner.provider, n_images=len(jobs))
     failures: dict[str, str] = {}
     with _cluster(jobs, options) as cluster:

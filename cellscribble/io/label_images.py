@@ -36,7 +36,7 @@ def read_labels(path: Path) -> npt.NDArray[Any]:
     Raises
     ------
     InputError
-        If it has several channels or holds fractions.
+        If it has several channels, or holds fractions or negative numbers.
     """
     return whole_numbers(np.asarray(open_labels(path).data[0]), path)
 
@@ -47,10 +47,14 @@ def whole_numbers(values: npt.NDArray[Any], path: Any) -> npt.NDArray[Any]:
     Raises
     ------
     InputError
-        If there are fractions.
+        If there are fractions or negative numbers.
     """
-    if values.dtype.kind != "f":
-        return values
-    if not (np.isfinite(values).all() and bool((values == np.rint(values)).all())):
-        raise InputError(f"{path} holds fractions; expected a label image, one whole number an object")
-    return values.astype(np.int64)
+    if values.dtype.kind == "f":
+        if not (np.isfinite(values).all() and bool((values == np.rint(values)).all())):
+            raise InputError(f"{path} holds fractions; expected a label image, one whole number an object")
+        values = values.astype(np.int64)
+    if values.dtype.kind == "i" and values.size and int(values.min()) < 0:
+        raise InputError(
+            f"{path} goes down to {int(values.min())}; expected 0 for background and 1 and up for objects"
+        )
+    return values

@@ -89,10 +89,6 @@ def save_label_rois(path: str | Path, labels: Any, overwrite: bool = False) -> l
     try:
         for target, (y, x) in corners.items():
             tile = whole_numbers(np.asarray(labels[..., y : y + size, x : x + size]), path)
-            if tile.size and int(tile.min()) < 0:
-                raise InputError(
-                    f"labels for {path} go down to {int(tile.min())}; expected 0 for background, 1 and up"
-                )
             with atomic_path(target, overwrite) as temporary:
                 write_zip(temporary, rois_of_labels(tile))
             written.append(target)

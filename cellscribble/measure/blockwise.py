@@ -11,6 +11,7 @@ import numpy.typing as npt
 from cellscribble.core.blocks import BlockGrid, Slices
 from cellscribble.core.errors import InputError
 from cellscribble.core.volume import ImageVolume
+from cellscribble.io.label_images import whole_numbers
 from cellscribble.measure.outline import MARGIN_PX
 from cellscribble.measure.sums import Sums, merge, sum_block
 
@@ -93,23 +94,9 @@ def _pieces(
 
 
 def label_numbers(values: Any, name: str) -> npt.NDArray[np.integer[Any]]:
-    """A part of a label image as integers; whole numbers stored as float (Fiji's 32-bit) are taken.
-
-    Raises
-    ------
-    InputError
-        If it holds fractions or negative numbers.
-    """
-    array = np.asarray(values)
-    if array.dtype.kind == "f":
-        if not (np.isfinite(array).all() and bool((array == np.rint(array)).all())):
-            raise InputError(f"{name} holds fractions; expected a label image, one whole number an object")
-        array = array.astype(np.int64)
-    if array.dtype.kind == "b":
-        array = array.astype(np.uint8)
-    if array.size and array.dtype.kind == "i" and int(array.min()) < 0:
-        raise InputError(f"{name} goes down to {int(array.min())}; expected 0 for background and 1 and up for objects")
-    return array
+    """A part of a label image as integers (`whole_numbers`), also where it only says which pixels are objects."""
+    array = whole_numbers(np.asarray(values), name)
+    return array.astype(np.uint8) if array.dtype.kind == "b" else array
 
 
 def _check(labels: ImageVolume, image: ImageVolume | None) -> None:

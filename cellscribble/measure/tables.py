@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 import json
 import math
@@ -22,6 +21,7 @@ from cellscribble.io.cppipe import cellprofiler_name
 from cellscribble.io.images import image_name, list_images, natural_key, open_image
 from cellscribble.measure.blockwise import BLOCK_PX, sum_objects
 from cellscribble.measure.features import Columns, feature_table
+from cellscribble.measure.table_files import CSV, Table, check_form, open_table
 from cellscribble.measure.whole import whole_object_table
 from cellscribble.metrics.pairs import files_by_name
 
@@ -72,6 +72,7 @@ def measure_files(
     wanted: Wanted,
     report: Report,
     *,
+    form: str = CSV,
     overwrite: bool = False,
 ) -> Tables:
     """Measure all objects of label files and write ``MyExpt_OBJECTS.csv`` and ``MyExpt_Image.csv``.
@@ -80,6 +81,7 @@ def measure_files(
     ----------
     labels, images : files or folders, paired by name: ``a_labels.tif`` with ``a.tif``; two files are a pair
     out : folder of the tables
+    form : {"csv", "parquet"}; the suffix of the files
 
     Returns
     -------
@@ -91,20 +93,23 @@ def measure_files(
         If a path holds nothing, or the objects' name is not one for CellProfiler.
     OutputError
         If a table exists (without `overwrite`) or cannot be written.
+    MissingExtraError
+        If Parquet is wanted and pyarrow is not installed.
     """
+    check_form(form)
     if cellprofiler_name(wanted.objects) != wanted.objects:
         raise InputError(
             f"objects cannot be called {wanted.objects!r} in CellProfiler; "
             f"letters, digits and _ are allowed, such as {cellprofiler_name(wanted.objects)}"
         )
     out = Path(out)
-    tables = Tables(out / f"{PREFIX}{wanted.objects}.csv", out / f"{PREFIX}Image.csv")
+    tables = Tables(out / f"{PREFIX}{wanted.objects}.{form}", out / f"{PREFIX}Image.{form}")
     check_writable(tables.objects, overwrite)
     check_writable(tables.images, overwrite)
     pairs, tables.failures = _pairs(Path(labels), None if images is None else Path(images))
     names: list[str] = []
     with atomic_path(tables.objects, overwrite) as temporary:
-        with temporary.open("w", newline="", encoding="utf-8") as file:
+        with open_table(temporary, form) as table:
             for index, (name, label_file, image_file) in enumerate(pairs):
                 try:
                     columns, row = _measure(
@@ -116,17 +121,14 @@ def measure_files(
                     tables.failures[name] = str(error)
                     continue
                 tables.rows.append({"ImageNumber": len(tables.rows) + 1, **row})
-                _write_objects(file, columns, len(tables.rows), header=not names)
+                _add_objects(table, columns, len(tables.rows))
                 names = list(columns)
                 report("done", image=name, labels=label_file, n_objects=row[f"Count_{wanted.objects}"])
         if not tables.rows:
             raise InputError("; ".join(f"{name}: {message}" for name, message in tables.failures.items()))
-    with atomic_path(tables.images, overwrite) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(
-            file, list(dict.fromkeys(key for row in tables.rows for key in row)), lineterminator="\n"
-        )
-        writer.writeheader()
-        writer.writerows(tables.rows)
+    keys = dict.fromkeys(key for row in tables.rows for key in row)
+    with atomic_path(tables.images, overwrite) as temporary, open_table(temporary, form) as table:
+        table.add({key: [row.get(key) for row in tables.rows] for key in keys})
     return tables
 
 
@@ -237,12 +239,6 @@ def _file_columns(kind: str, name: str, path: Path) -> dict[str, str]:
     return {f"{kind}FileName_{name}": path.name, f"{kind}PathName_{name}": str(path.resolve().parent)}
 
 
-def _write_objects(file: Any, columns: Columns, image_number: int, *, header: bool) -> None:
-    writer = csv.writer(file, lineterminator="\n")
-    if header:
-        writer.writerow(["ImageNumber", "ObjectNumber", *columns])
-    n = len(columns["Number_Object_Number"])
-    for begin in range(0, n, 1 << 14):
-        part = [values[begin : begin + (1 << 14)].tolist() for values in columns.values()]
-        lines = zip(part[list(columns).index("Number_Object_Number")], *part, strict=True)
-        writer.writerows((image_number, *line) for line in lines)
+def _add_objects(table: Table, columns: Columns, image_number: int) -> None:
+    numbers = columns["Number_Object_Number"]
+    table.add({"ImageNumber": np.full(len(numbers), image_number), "ObjectNumber": numbers, **columns})

@@ -6,7 +6,8 @@ RunCellScribble
 
 CellScribble is a program of its own with its own Python: install it beside CellProfiler and name it in the setting
 *CellScribble program*. This module hands it each image as a TIFF file, with the grey values of the original file, and
-takes back what ``cellscribble predict`` writes, so that a pipeline finds the same objects as the command line.
+takes back what ``cellscribble predict`` writes, so that a pipeline finds the same objects as the command line. The
+program stays in memory between images, for all of CellProfiler's workers together.
 
 |
 
@@ -40,12 +41,18 @@ Measurements made by this module
 # One file, the syntax of Python 3.8, and nothing that CellProfiler does not bring along: a plugin whose imports fail
 # does not appear in CellProfiler's list, and nothing says why.
 
+import hashlib
+import hmac
 import json
 import logging
 import os
+import secrets
 import shutil
+import socket
+import stat
 import subprocess
 import tempfile
+import time
 
 import numpy
 import tifffile
@@ -68,7 +75,18 @@ M_CLASS = "CellScribble_Class"
 MAX_PIXELS = 1 << 26
 """Above, `cellscribble predict` writes OME-Zarr, which CellProfiler 4 does not read."""
 
-N_SETTINGS_BEFORE_CHANNELS = 17
+N_SETTINGS_BEFORE_CHANNELS = 18
+
+IDLE_MINUTES = 10
+"""The program that stays in memory ends when it was not needed for so long."""
+
+START_SECONDS = 120
+"""In which it has to answer; a busy computer may take long to start it."""
+
+GREETING_SECONDS = 30
+
+STARTED = []
+"""The programs that this process started: Python complains about one that runs on when nothing knows of it any more."""
 
 
 class Program(Pathname):
@@ -91,7 +109,7 @@ class Model(Pathname):
 class RunCellScribble(ImageSegmentation):
     category = "Object Processing"
     module_name = "RunCellScribble"
-    variable_revision_number = 1
+    variable_revision_number = 2
 
     doi = {
         "Please cite the following when using RunCellScribble:": "https://doi.org/10.1007/978-3-030-59710-8_2",
@@ -157,8 +175,15 @@ Objects of fewer pixels (in 3D voxels) are removed. At 0 those that the model it
             ["auto", "cpu", "cuda"],
             value="auto",
             doc="""\
-Where the model runs. *auto* takes a graphics card where one can be used. With several workers on one graphics card
-choose *cpu*, or one worker in *File > Preferences*, if its memory does not suffice.""",
+Where the model runs. *auto* takes a graphics card where one can be used.""",
+        )
+        self.keep_running = Binary(
+            "Keep the program running between images?",
+            value=True,
+            doc="""\
+To start the program and to load the model takes longer than to segment a small image. Select *Yes* to start it once for
+all images, and once for all workers: they wait for each other, so that they can share one graphics card. The program ends
+by itself {0} minutes after the last image. Select *No* to start it anew for each image.""".format(IDLE_MINUTES),
         )
         self.pixel_size = Float(
             "Size of a pixel in micrometers (0: not known)",
@@ -227,6 +252,7 @@ Select *Yes* for an image of how unsure the model is: 0 where it is certain, 1 w
             self.probability_name,
             self.wants_uncertainty,
             self.uncertainty_name,
+            self.keep_running,
             self.channel_count,
         ]
         return super(RunCellScribble, self).settings() + fixed + [group.image_name for group in self.channels]
@@ -240,7 +266,7 @@ Select *Yes* for an image of how unsure the model is: 0 where it is certain, 1 w
             visible += [self.wants_threshold]
             if self.wants_threshold.value:
                 visible += [self.threshold]
-        visible += [self.smallest, self.device, self.pixel_size]
+        visible += [self.smallest, self.device, self.keep_running, self.pixel_size]
         if self.pixel_size.value > 0:
             visible += [self.wants_rescale]
         visible += [self.wants_probability]
@@ -258,7 +284,10 @@ Select *Yes* for an image of how unsure the model is: 0 where it is certain, 1 w
             self.add_channel()
 
     def upgrade_settings(self, setting_values, variable_revision_number, module_name):
-        # Revision 1 is the first; a later one changes the values of older pipelines here.
+        if variable_revision_number == 1:
+            # Revision 2 keeps the program running.
+            setting_values = list(setting_values[:16]) + ["Yes"] + list(setting_values[16:])
+            variable_revision_number = 2
         return setting_values, variable_revision_number
 
     def get_categories(self, pipeline, object_name):
@@ -333,7 +362,15 @@ Select *Yes* for an image of how unsure the model is: 0 where it is certain, 1 w
         with tempfile.TemporaryDirectory(prefix="cellscribble_") as folder:
             source, out = os.path.join(folder, "image.tif"), os.path.join(folder, "out")
             write_image(source, images, self.pixel_size.value)
-            run_program([self.program.value, "predict", source, "-o", out] + self.options())
+            arguments = [source, "-o", out] + self.options()
+            if self.keep_running.value:
+                code, said = ask_program(self.program.value, arguments)
+            else:
+                code, said = run_program(self.program.value, arguments)
+            if code:
+                LOGGER.error("cellscribble predict %s ended with %d and said:\n%s", " ".join(arguments), code, said)
+                lines = [line for line in said.splitlines() if line.strip()]
+                raise RuntimeError("CellScribble: %s" % (lines[-1] if lines else "exit code %d" % code))
             labels = tifffile.imread(os.path.join(out, "image_labels.tif"))
             maps = {}
             for kind in self.wanted_maps():
@@ -372,7 +409,12 @@ Select *Yes* for an image of how unsure the model is: 0 where it is certain, 1 w
         return wanted
 
     def options(self):
-        options = ["-m", self.model.value, "--device", self.device.value]
+        model = self.model.value
+        if os.path.exists(model):
+            # A program that is running already may stand in another folder.
+            model = os.path.abspath(model)
+        # What a program that was killed had written of this image gives way.
+        options = ["-m", model, "--device", self.device.value, "--overwrite"]
         if self.find.value == FIND_CLASSES:
             options += ["--classes"]
         elif self.wants_threshold.value:
@@ -449,15 +491,12 @@ def grey_values(image):
     return values
 
 
-def run_program(command):
-    """Run `command`; if it fails, raise what it says in its last line, which is for the user."""
-    # CellProfiler's own Python would otherwise be searched for the program's packages.
-    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
-    environment["PYTHONIOENCODING"] = "utf-8"
+def run_program(program, arguments):
+    """Exit code and stderr of `cellscribble predict`, started for this image."""
     try:
         done = subprocess.run(
-            command,
-            env=environment,
+            [program, "predict"] + arguments,
+            env=environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -467,11 +506,157 @@ def run_program(command):
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
         )
     except OSError as error:
-        raise RuntimeError(
-            "CellScribble cannot be started as %s (%s); set the full path of the program in RunCellScribble"
-            % (command[0], error.strerror)
-        )
-    if done.returncode:
-        LOGGER.error("%s ended with %d and said:\n%s", " ".join(command), done.returncode, done.stderr)
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        raise RuntimeError("CellScribble: %s" % (lines[-1] if lines else "exit code %d" % done.returncode))
+        raise cannot_be_started(program, error.strerror)
+    return done.returncode, done.stderr
+
+
+def environment():
+    """Of the program: CellProfiler's own Python would otherwise be searched for the program's packages."""
+    kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
+    kept["PYTHONIOENCODING"] = "utf-8"
+    return kept
+
+
+def cannot_be_started(program, why):
+    return RuntimeError(
+        "CellScribble cannot be started as %s (%s); set the full path of the program in RunCellScribble" % (program, why)
+    )
+
+
+def ask_program(program, arguments):
+    """As `run_program`, of a `cellscribble serve` that is running already; if there is none it is started."""
+    for _ in range(2):
+        server = reach_server(program)
+        try:
+            return server.predict(arguments)
+        except (OSError, ValueError) as error:
+            LOGGER.warning("RunCellScribble: the program ended in the middle of an image (%s)", error)
+        finally:
+            server.close()
+    raise RuntimeError(
+        "CellScribble ended twice in the middle of an image, as programs do that the system kills because memory is "
+        "short; close other programs, use fewer workers, or choose another device"
+    )
+
+
+def reach_server(program):
+    """The server of this user and program, started if there is none. Of several that are started at once one stays."""
+    place = server_place(program)
+    log = place[: -len(".json")] + ".log"
+    deadline, next_start, process = time.monotonic() + START_SECONDS, 0, None
+    while time.monotonic() < deadline:
+        server = connect(place)
+        if server is not None:
+            return server
+        if process is not None and process.poll():
+            with open(log, encoding="utf-8", errors="replace") as file:
+                lines = [line.strip() for line in file if line.strip()]
+            raise cannot_be_started(program, lines[-1] if lines else "exit code %d" % process.returncode)
+        if (process is None or process.poll() is not None) and time.monotonic() > next_start:
+            # One that finds another ends without an error. That one may be about to end, so ask again after a while.
+            process, next_start = start_server(program, place, log), time.monotonic() + 2
+        time.sleep(0.05)
+    raise RuntimeError(
+        "CellScribble did not answer within %d seconds; %s may say why. Choose No for \"Keep the program running "
+        "between images?\" to go on without it" % (START_SECONDS, log)
+    )
+
+
+def server_place(program):
+    """The file in which the server of `program` says how to ask it; one that was installed anew has another."""
+    found = shutil.which(program)
+    if found is None:
+        raise cannot_be_started(program, "there is no such program")
+    which = "%s %d %s" % (os.path.realpath(found), os.stat(found).st_mtime_ns, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    name = hashlib.sha256(which.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return os.path.join(server_folder(), name + ".json")
+
+
+def server_folder():
+    """A folder on this computer that only this user can read."""
+    # On Windows and macOS the folder for temporary files is the user's own.
+    whose = "-%d" % os.getuid() if hasattr(os, "getuid") else ""
+    folder = os.path.join(tempfile.gettempdir(), "cellscribble" + whose)
+    try:
+        os.mkdir(folder, 0o700)
+    except FileExistsError:
+        pass
+    if hasattr(os, "getuid"):
+        found = os.lstat(folder)
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+            raise RuntimeError(
+                "%s is another user's or open to others, so what answers there is not trusted; delete it, or choose No "
+                "for \"Keep the program running between images?\"" % folder
+            )
+    return folder
+
+
+def start_server(program, place, log):
+    # In a session of its own: it serves other workers too, so it must not end with this one.
+    apart = {"start_new_session": True} if os.name == "posix" else {"creationflags": subprocess.CREATE_NO_WINDOW}
+    with open(log, "ab") as file:
+        try:
+            process = subprocess.Popen(
+                [shutil.which(program), "serve", place, "--idle-minutes", str(IDLE_MINUTES)],
+                env=environment(),
+                # The user's folders stay free to be moved.
+                cwd=os.path.dirname(place),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                **apart
+            )
+        except OSError as error:
+            raise cannot_be_started(program, error.strerror)
+    STARTED.append(process)
+    return process
+
+
+def connect(place):
+    """The running server that the file `place` tells of; None if there is none."""
+    try:
+        with open(place, encoding="utf-8") as file:
+            told = json.load(file)
+        connection = socket.create_connection(("127.0.0.1", told["port"]), GREETING_SECONDS)
+    except (OSError, ValueError):
+        return None
+    try:
+        return Server(connection, told["secret"])
+    except (OSError, ValueError):
+        # After a server was killed its port may be another program's.
+        connection.close()
+        return None
+
+
+class Server:
+    """A connection to `cellscribble serve`. Each message proves that its sender could read the file with the secret."""
+
+    def __init__(self, connection, secret):
+        self.connection, self.secret = connection, secret
+        self.lines = connection.makefile("rb")
+        own = secrets.token_hex(16)
+        connection.sendall(own.encode() + b"\n")
+        self.drawn = own
+        self.drawn += self.receive()["drew"]
+
+    def predict(self, arguments):
+        """Exit code and stderr; OSError or ValueError if the server ends before it answers."""
+        text = json.dumps({"arguments": arguments})
+        self.connection.sendall(("%s %s\n" % (self.sign(text), text)).encode())
+        # Others may be first, and an image may be large.
+        self.connection.settimeout(None)
+        answer = self.receive()
+        return answer["code"], answer["said"]
+
+    def receive(self):
+        signature, _, text = self.lines.readline().decode("ascii").strip().partition(" ")
+        if not hmac.compare_digest(signature, self.sign(text)):
+            raise ValueError("no answer" if not text else "an answer of somebody else")
+        return json.loads(text)
+
+    def sign(self, text):
+        return hmac.new(self.secret.encode(), ("%s\n%s" % (self.drawn, text)).encode(), "sha256").hexdigest()
+
+    def close(self):
+        self.lines.close()
+        self.connection.close()

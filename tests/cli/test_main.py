@@ -37,7 +37,8 @@ def test_help_and_version_import_nothing_heavy(args):
 
 
 @pytest.mark.parametrize(
-    "command", ["predict", "stitch", "measure", "evaluate", "rois", "info", "methods", "simulate", "fiji-install"]
+    "command",
+    ["predict", "stitch", "measure", "evaluate", "rois", "info", "methods", "simulate", "fiji-install", "serve"],
 )
 def test_help_of_torch_free_commands_imports_no_torch(command):
     code, modules, stderr = modules_after(command, "--help")

@@ -162,3 +162,10 @@ def test_a_limit_that_is_too_small_exits_1_and_names_one_that_works(place, capsy
     assert run(["predict", "imgs/a.tif", "--max-memory", "20MB"]) == 1
     assert "--max-memory 20 MB is too little" in capsys.readouterr().err
     assert list((place / "cellscribble_out").iterdir()) == []
+
+
+def test_micrometres_are_asked_of_an_image_that_does_not_say_its_pixel_size(place, capsys):
+    tifffile.imwrite(place / "c.tif", disks()[0])
+    assert run(["predict", "c.tif", "--rescale"]) == 1
+    assert "--rescale needs both pixel sizes, but" in (last := capsys.readouterr().err.splitlines()[-1])
+    assert "set it in the image (Fiji: Image > Properties), or leave --rescale out" in last

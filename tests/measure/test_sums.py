@@ -152,6 +152,7 @@ def test_an_image_without_objects_has_a_table_without_lines():
         (np.full((4, 4), 0.5), "holds fractions"),
         (np.full((4, 4), np.nan), "holds fractions"),
         (np.full((4, 4), -1, np.int16), "goes down to -1"),
+        (np.full((4, 4), -2, np.float32), "goes down to -2"),
     ],
 )
 def test_what_is_no_label_image_is_refused(values, words):

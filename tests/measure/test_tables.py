@@ -1,5 +1,6 @@
 import csv
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from cellscribble.cli.main import run
 from cellscribble.io import ome_zarr_read
 from cellscribble.io.ome_zarr import write_ome_zarr
 from cellscribble.io.tiff import save_labels
+from cellscribble.measure import table_files
 from tests.cli.test_main import modules_after
 from tests.infer.analytic import disks, metadata, write_model
 
@@ -71,6 +73,35 @@ def test_a_store_is_measured_like_the_file_and_piece_by_piece(place, monkeypatch
     assert run(["measure", "s_labels.zarr", "s.zarr", "-o", "zarr", "--block", "33,50"]) == 0
     assert run(["measure", "t_labels.tif", "t.tif", "-o", "tif", "--channels", "DAPI,GFP"]) == 0
     assert (place / "zarr" / "MyExpt_Cells.csv").read_text() == (place / "tif" / "MyExpt_Cells.csv").read_text()
+
+
+def test_parquet_holds_the_numbers_of_csv_and_is_written_in_parts(place, monkeypatch):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    monkeypatch.setitem(table_files.LINES_AT_ONCE, "parquet", 3)
+    # The first image has no object: what a column is does not hang on that.
+    save_labels("out/a_labels.tif", np.zeros((48, 64), np.uint16), (0.5, 0.5), overwrite=True)
+    labels = np.arange(48 * 64).reshape(48, 64) // 400 + 1
+    save_labels("out/b_labels.tif", labels.astype(np.uint16), (0.5, 0.5), overwrite=True)
+    for form in ("csv", "parquet"):
+        assert run(["measure", "out", "imgs", "-o", "m", "--format", form]) == 0
+    for table in ("Cells", "Image"):
+        expected = rows(place / "m" / f"MyExpt_{table}.csv")
+        found = parquet.read_table(place / "m" / f"MyExpt_{table}.parquet")
+        assert found.column_names == list(expected[0])
+        for name in found.column_names:
+            kind = int if str(found.schema.field(name).type) == "int64" else float
+            kind = str if str(found.schema.field(name).type) == "string" else kind
+            np.testing.assert_equal(found[name].to_pylist(), [kind(row[name]) for row in expected])
+    assert str(found.schema.field("Count_Cells").type) == "int64"
+    file = parquet.ParquetFile(place / "m" / "MyExpt_Cells.parquet")
+    assert [file.metadata.row_group(k).num_rows for k in range(file.num_row_groups)] == [0, 3, 3, 2]
+
+
+def test_parquet_without_pyarrow_says_what_to_install(place, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert run(["measure", "out", "--format", "parquet"]) == 1
+    assert "pip install 'cellscribble[parquet]'; or leave it out for CSV" in capsys.readouterr().err
+    assert not (place / "cellscribble_measurements").exists()
 
 
 def test_classes_are_counted(place):

@@ -83,6 +83,8 @@ def test_whole_numbers_stored_as_float_are_labels_but_fractions_are_not(tmp_path
     assert stored.dtype.kind == "i"
     with pytest.raises(InputError, match="fractions"):
         read_labels(_save(tmp_path / "b.tif", CELLS / 3))
+    with pytest.raises(InputError, match="goes down to -1; expected 0 for background"):
+        read_labels(_save(tmp_path / "c.tif", CELLS.astype(np.int16) - 1))
 
 
 def test_a_coloured_picture_of_labels_is_refused(tmp_path: Path) -> None:

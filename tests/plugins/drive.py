@@ -1,10 +1,14 @@
 """The real CellProfiler, without windows. `.ci/cellprofiler` builds it; CELLSCRIBBLE_CELLPROFILER names it."""
 
+import contextlib
 import csv
+import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,15 +17,34 @@ ROOT = Path(__file__).parents[2]
 PLUGINS = ROOT / "plugins" / "cellprofiler"
 EXAMPLE = ROOT / "examples" / "cellprofiler" / "nuclei.cppipe"
 PROGRAM = os.environ.get("CELLSCRIBBLE_CELLPROFILER", "")
+CELLPROFILER_5 = os.environ.get("CELLSCRIBBLE_CELLPROFILER5", "")
+
+# The system ends a program that takes too much memory like this, in the middle of an image.
+KILLED = """#!{python}
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from cellscribble.cli import predict
+from cellscribble.cli.main import main
+before, left = predict.predict_files, Path(__file__).with_name("left")
+def killed(*args):
+    jobs = before(*args)
+    if int(left.read_text()) > 0:
+        left.write_text(str(int(left.read_text()) - 1))
+        os.kill(os.getpid(), signal.SIGKILL)
+    return jobs
+predict.predict_files = killed
+main()
+"""
 
 needs_cellprofiler = pytest.mark.skipif(
     not PROGRAM, reason="no CellProfiler here: export CELLSCRIBBLE_CELLPROFILER=$(.ci/cellprofiler)"
 )
 
 
-def run(pipeline: Path, out: Path, *args: str | Path) -> subprocess.CompletedProcess:
-    """Run a pipeline as it stands."""
-    command = [PROGRAM, "-c", "-r", "-p", pipeline, "-o", out, "--plugins-directory", PLUGINS, *args]
+def run(pipeline: Path, out: Path, *args: str | Path, cellprofiler: str = PROGRAM) -> subprocess.CompletedProcess:
+    """Run a pipeline as it stands. A server that it starts goes on: `temporary_folder` ends it."""
+    command = [cellprofiler, "-c", "-r", "-p", pipeline, "-o", out, "--plugins-directory", PLUGINS, *args]
     # The tests' own PYTHONPATH is not CellProfiler's.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=300, check=False, env=environment)
@@ -45,7 +68,38 @@ def program(folder: Path) -> Path:
     return path
 
 
+def killed_program(folder: Path, times: int) -> tuple[Path, Path]:
+    """As `program`, but killed in the middle of so many images; and the file that says of how many more."""
+    path, left = folder / "cellscribble", folder / "left"
+    path.write_text(KILLED.format(python=sys.executable, root=str(ROOT)))
+    path.chmod(0o755)
+    left.write_text(str(times))
+    return path, left
+
+
 def rows(path: Path) -> list[dict[str, str]]:
     """A table that CellProfiler exported."""
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def servers(temporary: Path) -> list[dict[str, object]]:
+    """What the servers that run say of themselves, of programs whose temporary folder this is."""
+    found = []
+    for file in temporary.glob("cellscribble-*/*.json"):
+        # One that ends takes its file away; one that was killed did not.
+        with contextlib.suppress(FileNotFoundError):
+            told = json.loads(file.read_text())
+            if "State:\tZ" not in Path(f"/proc/{told['pid']}/status").read_text():
+                found.append(told)
+    return found
+
+
+def stop_servers(temporary: Path) -> None:
+    """End them, and wait until they are gone; also one that came late and took the place of another."""
+    end = time.monotonic() + 60
+    while (left := servers(temporary)) and time.monotonic() < end:
+        for server in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(str(server["pid"])), signal.SIGTERM)
+        time.sleep(0.1)

@@ -1,6 +1,7 @@
 """What `predict --cellprofiler` writes, and what `measure` measures, against the real CellProfiler."""
 
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -149,14 +150,19 @@ def test_names_are_those_that_cellprofiler_allows(text, name):
     assert cellprofiler_name(text) == name
 
 
-def test_a_store_comes_in_tiles_that_hold_each_object_once_and_whole(tmp_path, monkeypatch):
+def segment_slide(tmp_path, monkeypatch):
+    """A store (Y, X) and the labels (Y, X) of all of it, in tiles of about 40 x 50 pixels for CellProfiler."""
     monkeypatch.setattr("cellscribble.engine.tiles.BLOCK_PX", {2: (40, 50)})
     data = np.tile(disks()[0], (2, 3))
     write_ome_zarr(tmp_path / "s.zarr", data[np.newaxis], "CYX", (0.5, 0.5), kind="image")
     model = write_model(tmp_path / "m.onnx")
     args = ["predict", str(tmp_path / "s.zarr"), "-m", str(model), "-o", str(tmp_path / "o"), "--cellprofiler"]
     assert cellscribble(args) == 0
-    whole = np.asarray(open_image(tmp_path / "o" / "s_labels.zarr").data[0])
+    return data, np.asarray(open_image(tmp_path / "o" / "s_labels.zarr").data[0])
+
+
+def test_a_store_comes_in_tiles_that_hold_each_object_once_and_whole(tmp_path, monkeypatch):
+    data, whole = segment_slide(tmp_path, monkeypatch)
     folder = tmp_path / "o" / "cellprofiler"
     labels_of = {
         (row["Metadata_Name"], int(row["ObjectNumber"])): int(row["Number_Label"])
@@ -177,3 +183,36 @@ def test_a_store_comes_in_tiles_that_hold_each_object_once_and_whole(tmp_path, m
             again[part][found == number] = labels_of[name, number]
         np.testing.assert_array_equal(tifffile.imread(folder / tile["Image_FileName_DAPI"]), data[part])
     np.testing.assert_array_equal(again, whole)
+
+
+@pytest.mark.cellprofiler
+@pytest.mark.slow
+@needs_cellprofiler
+def test_cellprofiler_measures_the_tiles_of_a_slide_as_one_image(tmp_path, monkeypatch):
+    """Each object is counted once, in the tile that has it, and is as large as in the whole slide."""
+    data, whole = segment_slide(tmp_path, monkeypatch)
+    folder = tmp_path / "o" / "cellprofiler"
+    done = run(folder / "measure.cppipe", tmp_path / "theirs")
+    assert done.returncode == 0, done.stderr
+    tables = tmp_path / "theirs"
+    names = {row["ImageNumber"]: row["Metadata_Name"] for row in rows(tables / "MyExpt_Image.csv")}
+    own = rows(folder / "objects.csv")
+    labels_of = {(row["Metadata_Name"], row["ObjectNumber"]): int(row["Number_Label"]) for row in own}
+    counts = {row["Metadata_Name"]: int(float(row["Count_Cells"])) for row in rows(tables / "MyExpt_Image.csv")}
+    assert counts == Counter(row["Metadata_Name"] for row in own)
+    corners = {
+        row["Metadata_Name"]: (int(row["Metadata_Start_Y"]), int(row["Metadata_Start_X"]))
+        for row in rows(folder / "load_data.csv")
+    }
+    seen = set()
+    for row in rows(tables / "MyExpt_Cells.csv"):
+        name = names[row["ImageNumber"]]
+        label = labels_of[name, row["ObjectNumber"]]
+        seen.add(label)
+        y, x = np.nonzero(whole == label)
+        assert float(row["AreaShape_Area"]) == len(y)
+        assert float(row["Intensity_MeanIntensity_DAPI"]) == pytest.approx(data[y, x].mean() / 255, rel=1e-6)
+        centre = (float(row["AreaShape_Center_Y"]), float(row["AreaShape_Center_X"]))
+        assert np.add(centre, corners[name]) == pytest.approx((y.mean(), x.mean()), abs=1e-6)
+    assert seen == set(range(1, int(whole.max()) + 1))
+    assert sum(counts.values()) == whole.max()
