@@ -57,6 +57,11 @@ METHODS: dict[str, MethodEntry] = {
         "scribble2label; and features of one class attract, of different classes repel, at two scales",
         "Oh, Lee & Jeong, ISBI 2022",
     ),
+    "random_walker_em": MethodEntry(
+        "cellscribble.methods.random_walker_em:RandomWalkerEM",
+        "strokes grown by a random walker; then learnt from and labelled anew in turn, the unsure left out",
+        "Can et al., DLMIA 2018",
+    ),
     "full_supervision": MethodEntry(
         "cellscribble.methods.full_supervision:FullSupervision",
         "masks drawn by hand (--labels): the bound that strokes aim at",
