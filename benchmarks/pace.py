@@ -33,11 +33,14 @@ def measured_pace(folders: list[Path]) -> Speed:
         schedule = Schedule(**load_state(folder / LAST, torch.device("cpu"))[1]["schedule"])
         with open(folder / "history.csv", newline="") as file:
             rows = list(csv.DictReader(file))
-        plain = median(float(r["seconds"]) for r in rows if not r["holdout_score"] and not r.get("edge_level"))
+        ensembled = [bool(r.get("edge_level") or r.get("relabelled")) for r in rows]
+        pairs = list(zip(rows, ensembled, strict=True))
+        plain = median(float(r["seconds"]) for r, e in pairs if not r["holdout_score"] and not e)
         steps.append(plain / schedule.steps_per_epoch)
-        scores += [float(r["seconds"]) - plain for r in rows if r["holdout_score"] and not r.get("edge_level")]
-        whole = (r for r in rows if r.get("edge_level") and not r["holdout_score"])
-        refreshes += [(float(r["seconds"]) - plain) / schedule.refresh_part for r in whole]
+        scores += [float(r["seconds"]) - plain for r, e in pairs if r["holdout_score"] and not e]
+        whole = [r for r, e in pairs if e and not r["holdout_score"]]
+        one_pass = schedule.refresh_part * schedule.passes
+        refreshes += [(float(r["seconds"]) - plain) / one_pass for r in whole]
     return Speed(median(steps), max(1e-3, median(refreshes or [0.0])), max(0.0, median(scores)))
 
 
@@ -51,7 +54,8 @@ def paced(speed: Speed | None) -> Iterator[None]:
     def plan(fit: Fit, began: float) -> None:
         assert fit.config.minutes is not None
         left_s = fit.config.minutes * 60 - reserved_s(fit) - OPENING_S
-        fit.schedule = budget_schedule(left_s, speed, fit.method.two_stages)
+        method = fit.method
+        fit.schedule = budget_schedule(left_s, speed, method.two_stages, method.n_refreshes(), method.most_passes())
 
     with patch("cellscribble.train.run.plan_run", plan):
         yield

@@ -32,12 +32,14 @@ class Progress:
     refresh_share : the part of the run that lies between two ensembling steps; the default is the
         published one, 5 of 200 epochs
     seed : of what a method draws at random in this step, so that a resumed run draws it again
+    passes : predictions of an image that there is time for at an ensembling step, see `Method.most_passes`
     """
 
     epoch: int
     warming_up: bool
     refresh_share: float = PAPER_REFRESH_SHARE
     seed: tuple[int, ...] = (0,)
+    passes: int = 1
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class Method:
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     two_stages: ClassVar[bool] = False
     """Strokes alone first, then what the method adds."""
+    maps_from_the_start: ClassVar[bool] = False
+    """The maps of `memory_layout` are learnt from in the first of two stages too."""
     needs_masks: ClassVar[bool] = False
     """Learns from dense labels; no other method may see them."""
     segmenter: ClassVar[str] = "instances"
@@ -68,6 +72,8 @@ class Method:
     def __init__(self, config: MethodConfig, n_classes: int) -> None:
         self.config = config
         self.n_classes = n_classes
+        self.warnings: list[str] = []
+        """Sentences for the user, by `prepare`."""
 
     def out_channels(self) -> int:
         """Raw channels the network must give."""
@@ -87,6 +93,14 @@ class Method:
 
     def prepare(self, samples: Sequence[Sample]) -> None:
         """Once, before the first step; not again when a run is resumed."""
+
+    def n_refreshes(self) -> int | None:
+        """Ensembling steps of a run of two stages; None for the plan's own number."""
+        return None
+
+    def most_passes(self) -> int:
+        """Predictions of each image at an ensembling step; a time budget may have room for fewer."""
+        return 1
 
     def loss(self, network: nn.Module, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """Named, weighted terms; the loop sums and logs them."""

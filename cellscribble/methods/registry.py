@@ -72,6 +72,11 @@ METHODS: dict[str, MethodEntry] = {
         "strokes; and hidden pixels must be guessed (Noise2Void) by the same network",
         "Buchholz et al., ECCV 2020 Workshops",
     ),
+    "random_walker_em": MethodEntry(
+        "cellscribble.methods.random_walker_em:RandomWalkerEM",
+        "strokes grown by a random walker; then learnt from and labelled anew in turn, the unsure left out",
+        "Can et al., DLMIA 2018",
+    ),
     "full_supervision": MethodEntry(
         "cellscribble.methods.full_supervision:FullSupervision",
         "masks drawn by hand (--labels): the bound that strokes aim at",

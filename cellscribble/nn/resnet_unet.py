@@ -106,6 +106,10 @@ class ResNetUNet(nn.Module):
     def stride_multiple(self) -> tuple[int, ...]:
         return (32,) * self.ndim
 
+    def innermost_blocks(self) -> list[nn.Module]:
+        """The five blocks furthest from the image: the coarsest one, two before and two after it."""
+        return [self.encoder.layer2, self.encoder.layer3, self.encoder.layer4, *self.decoders[:2]]
+
     def forward(self, image: Tensor) -> Tensor:
         logits: Tensor = self.classify(self.decode(image)[-1])
         return logits

@@ -67,6 +67,10 @@ class LightUNet(nn.Module):
         product = torch.tensor(self.strides).prod(dim=0)
         return tuple(int(n) for n in product)
 
+    def innermost_blocks(self) -> list[nn.Module]:
+        """The five blocks furthest from the image: the coarsest one, two before and two after it."""
+        return [*self.encoders[-3:], *self.decoders[-2:]]
+
     def forward(self, image: Tensor) -> Tensor:
         logits: Tensor = self.classify(self.decode(image)[-1])
         return logits

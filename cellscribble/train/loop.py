@@ -138,7 +138,8 @@ class Fit:
     def look_at(self, progress: Progress) -> None:
         """Draw patches from the images, and with the maps, that this stage learns from."""
         if progress.warming_up and self.method.two_stages:
-            self.source.look_at(range(len(self.samples)), {})
+            maps = self.method.memory_layout() if self.method.maps_from_the_start else {}
+            self.source.look_at(range(len(self.samples)), maps)
         else:
             self.source.look_at(self._ensembled(), self.method.memory_layout())
 
@@ -190,7 +191,7 @@ class Fit:
             row |= self.method.refresh(
                 [self.samples[i] for i in self._ensembled()],
                 self.predictor,
-                Progress(self.epoch, warming_up, self.schedule.refresh_share),
+                Progress(self.epoch, warming_up, self.schedule.refresh_share, passes=self.schedule.passes),
             )
         refreshed = time.monotonic()
         if self.schedule.score_after(self.epoch):
@@ -238,7 +239,7 @@ class Fit:
             return
         self.speed = self.speed.updated(
             steps_s / schedule.steps_per_epoch,
-            refresh_s / schedule.refresh_part if schedule.refresh_after(epoch) else None,
+            refresh_s / (schedule.refresh_part * schedule.passes) if schedule.refresh_after(epoch) else None,
             score_s if schedule.score_after(epoch) else None,
         )
         left_s = self.budget_s - (time.monotonic() - self.started)

@@ -18,6 +18,8 @@ MIN_REFRESHES, MAX_REFRESHES = 6, 12
 """Ensembling steps of a time budget. Labels must follow the network as it learns, or the second stage
 teaches it its own first guess. Where six over all images take too long, the second stage has fewer
 images: measured better than more images with older labels."""
+MIN_PASSES = 10
+"""Predictions of an image, of a method that needs their spread; for more images rather than for more of them."""
 SCORE_SHARE = 0.05
 """The same for scoring the held-out strokes."""
 
@@ -33,6 +35,7 @@ class Schedule:
     refresh_every : epochs between ensembling steps, 0 for never
     refresh_from : epoch of the first one
     refresh_part : share of the pixels that are predicted in each, and on which the second stage trains
+    passes : predictions of an image in each
     score_every : epochs between two scores of the held-out strokes
     """
 
@@ -43,6 +46,7 @@ class Schedule:
     score_every: int
     refresh_from: int = 0
     refresh_part: float = 1.0
+    passes: int = 1
 
     def warming_up(self, epoch: int) -> bool:
         return epoch < self.warmup_epochs
@@ -94,7 +98,7 @@ class Speed:
     """Measured on this machine with this network, in seconds.
 
     step_s : one optimiser step
-    refresh_s : one ensembling over all training images
+    refresh_s : one ensembling over all training images, of one prediction each
     score_s : one score of the held-out strokes
     """
 
@@ -111,29 +115,45 @@ class Speed:
         )
 
 
-def epochs_schedule(config: TrainConfig, n_crops: int, two_stages: bool) -> Schedule:
-    """The published schedule: an epoch shows as many crops as the training images hold."""
+def epochs_schedule(
+    config: TrainConfig, n_crops: int, two_stages: bool, n_refreshes: int | None = None, passes: int = 1
+) -> Schedule:
+    """The published schedule: an epoch shows as many crops as the training images hold.
+
+    n_refreshes, passes : what the method asks for, see `Method`
+    """
     assert config.epochs is not None
     n_epochs = config.epochs
     warmup = config.warmup_epochs or min(PAPER_WARMUP_EPOCHS, math.ceil(n_epochs / 2))
-    return Schedule(
+    plan = Schedule(
         steps_per_epoch=max(1, math.ceil(n_crops / config.batch_size)),
         warmup_epochs=warmup if two_stages else n_epochs,
         n_epochs=n_epochs,
         refresh_every=(config.refresh_every_epochs or PAPER_REFRESH_EPOCHS) if two_stages else 0,
         score_every=max(1, n_epochs // 40),
+        passes=passes,
     )
+    if n_refreshes is None or not two_stages:
+        return plan
+    every = -(-(n_epochs - warmup) // n_refreshes) if n_refreshes else 0
+    return replace(plan, refresh_every=every, refresh_from=warmup - 1)
 
 
-def budget_schedule(budget_s: float, speed: Speed, two_stages: bool) -> Schedule:
-    """A plan that fills `budget_s` seconds: both stages alike, ensembling at most a fifth of it."""
+def budget_schedule(
+    budget_s: float, speed: Speed, two_stages: bool, n_refreshes: int | None = None, passes: int = 1
+) -> Schedule:
+    """A plan that fills `budget_s` seconds: both stages alike, ensembling at most a fifth of it.
+
+    n_refreshes, passes : what the method asks for, see `Method`; there are fewer passes where the time is short
+    """
     n_refresh, part = 0, 1.0
-    if two_stages:
+    if two_stages and n_refreshes != 0:
         affordable = REFRESH_SHARE * budget_s / speed.refresh_s
-        n_refresh = int(min(MAX_REFRESHES, max(MIN_REFRESHES, affordable)))
-        part = min(1.0, affordable / n_refresh)
+        n_refresh = n_refreshes or int(min(MAX_REFRESHES, max(MIN_REFRESHES, affordable)))
+        passes = int(min(passes, max(MIN_PASSES, affordable / n_refresh)))
+        part = min(1.0, affordable / (n_refresh * passes))
     n_scores = int(max(1, min(EPOCHS_OF_A_BUDGET // 3, SCORE_SHARE * budget_s / max(speed.score_s, 1e-3))))
-    for_steps = budget_s - n_refresh * part * speed.refresh_s - n_scores * speed.score_s
+    for_steps = budget_s - n_refresh * passes * part * speed.refresh_s - n_scores * speed.score_s
     n_steps = max(2, int(for_steps / speed.step_s))
     steps_per_epoch = max(1, n_steps // EPOCHS_OF_A_BUDGET)
     n_epochs = max(2, n_steps // steps_per_epoch)
@@ -144,10 +164,11 @@ def budget_schedule(budget_s: float, speed: Speed, two_stages: bool) -> Schedule
         n_epochs=n_epochs,
         # The first ensembling ends the warm-up: an average over earlier, worse predictions is a
         # luxury of long runs.
-        refresh_every=max(1, (n_epochs - warmup) // max(1, n_refresh)) if two_stages else 0,
+        refresh_every=max(1, (n_epochs - warmup) // n_refresh) if n_refresh else 0,
         score_every=max(1, n_epochs // n_scores),
         refresh_from=warmup - 1,
         refresh_part=part,
+        passes=passes,
     )
 
 
@@ -156,7 +177,7 @@ def seconds_left(schedule: Schedule, epoch: int, speed: Speed) -> float:
     epochs = range(epoch, schedule.n_epochs)
     return (
         len(epochs) * schedule.steps_per_epoch * speed.step_s
-        + sum(map(schedule.refresh_after, epochs)) * speed.refresh_s * schedule.refresh_part
+        + sum(map(schedule.refresh_after, epochs)) * speed.refresh_s * schedule.refresh_part * schedule.passes
         + sum(map(schedule.score_after, epochs)) * speed.score_s
     )
 
@@ -187,12 +208,12 @@ def with_epochs(schedule: Schedule, epoch: int, n_epochs: int) -> Schedule:
     # At least one epoch of either stage: without the second there is no model to keep.
     warmup = max(epoch + 1, n_epochs // 2)
     n_epochs = max(n_epochs, warmup + 1)
-    n_refreshes = (schedule.n_epochs - schedule.warmup_epochs) / schedule.refresh_every
+    n_refreshes = (schedule.n_epochs - schedule.warmup_epochs) / max(1, schedule.refresh_every)
     return replace(
         schedule,
         n_epochs=n_epochs,
         warmup_epochs=warmup,
-        refresh_every=max(1, round((n_epochs - warmup) / n_refreshes)),
+        refresh_every=max(1, round((n_epochs - warmup) / n_refreshes)) if schedule.refresh_every else 0,
         refresh_from=warmup - 1,
     )
 

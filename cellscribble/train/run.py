@@ -94,6 +94,8 @@ def train(
         save_json(folder / CONFIG, config.to_json(), overwrite=True)
         save_json(folder / INPUTS, training_set.hashes, overwrite=True)
         method.prepare(samples)
+        for warning in method.warnings:
+            reporter.say(f"warning: {warning}")
         plan_run(fit, began)
     save_tiles(folder, samples)
     try:

@@ -94,6 +94,11 @@ def check_settings(config: TrainConfig, has_masks: bool) -> None:
             f"labels are given but method {config.method} learns from strokes alone; leave --labels out "
             "('cellscribble evaluate' scores against labels), or give --method full_supervision"
         )
+    if method.n_refreshes() is not None and config.refresh_every_epochs is not None:
+        raise InputError(
+            f"refresh_every_epochs is {config.refresh_every_epochs} but method {config.method} has its own number of "
+            "ensembling steps (n_recursions); leave refresh_every_epochs out"
+        )
     choose_device(config.device)
     if config.network not in NETWORKS:
         raise InputError(f"network {config.network!r} is unknown; choose one of {', '.join(NETWORKS)}")

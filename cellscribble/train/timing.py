@@ -29,14 +29,18 @@ def plan_run(fit: Fit, began: float) -> None:
     patch_px = fit.source.patch_px
     if config.epochs is not None:
         n_crops = crops_in([s.scribbles.shape for s in fit.samples], patch_px)
-        fit.schedule = epochs_schedule(config, n_crops, fit.method.two_stages)
+        fit.schedule = epochs_schedule(
+            config, n_crops, fit.method.two_stages, fit.method.n_refreshes(), fit.method.most_passes()
+        )
         return
     assert config.minutes is not None
     fit.speed = measure_speed(fit)
     fit.started = began
     fit.budget_s = max(1.0, config.minutes * 60 - reserved_s(fit))
     left_s = max(1.0, fit.budget_s - (time.monotonic() - began))
-    fit.schedule = budget_schedule(left_s, fit.speed, fit.method.two_stages)
+    fit.schedule = budget_schedule(
+        left_s, fit.speed, fit.method.two_stages, fit.method.n_refreshes(), fit.method.most_passes()
+    )
 
 
 def reserved_s(fit: Fit) -> float:

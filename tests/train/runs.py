@@ -56,6 +56,6 @@ def make_fit(config: TrainConfig, folder: Path, reporter: Quiet, data: TrainingS
     fit = _make_fit(data, config, folder, reporter, samples, method, choose_device(config.device))
     method.prepare(samples)
     n_crops = crops_in([s.scribbles.shape for s in samples], fit.source.patch_px)
-    fit.schedule = epochs_schedule(config, n_crops, method.two_stages)
+    fit.schedule = epochs_schedule(config, n_crops, method.two_stages, method.n_refreshes(), method.most_passes())
     reporter.fit = fit
     return fit

@@ -16,7 +16,14 @@ from tests.conftest import make_balls
 from tests.train.runs import Quiet, make_fit, training_set
 
 CPU = torch.device("cpu")
-METHODS = ["scribble2label", "partial_cross_entropy", "multiscale_contrastive", "grabcut", "impartial"]
+METHODS = {
+    "scribble2label": {},
+    "partial_cross_entropy": {},
+    "multiscale_contrastive": {},
+    "grabcut": {},
+    "impartial": {},
+    "random_walker_em": {"n_passes": 2},
+}
 
 
 def weights(fit) -> dict[str, torch.Tensor]:
@@ -49,7 +56,7 @@ def same_run(one, two) -> None:
 
 @pytest.fixture(params=METHODS)
 def config(request, tiny_config) -> TrainConfig:
-    return dataclasses.replace(tiny_config, method=request.param)
+    return dataclasses.replace(tiny_config, method=request.param, method_settings=METHODS[request.param])
 
 
 def test_the_same_seed_gives_the_same_model_and_another_seed_another(config, tmp_path):

@@ -29,7 +29,7 @@ def seconds(schedule: Schedule, speed: Speed) -> float:
     epochs = range(schedule.n_epochs)
     return (
         schedule.n_epochs * schedule.steps_per_epoch * speed.step_s
-        + sum(map(schedule.refresh_after, epochs)) * speed.refresh_s
+        + sum(map(schedule.refresh_after, epochs)) * speed.refresh_s * schedule.passes
         + sum(map(schedule.score_after, epochs)) * speed.score_s
     )
 
@@ -105,6 +105,29 @@ def test_a_new_plan_fills_the_time_that_is_left(budget, speed, now, done, left):
     assert seconds_left(with_epochs(schedule, epoch, new.n_epochs + 1), epoch, now) > left
     if not schedule.warming_up(epoch):
         assert new.warmup_epochs == schedule.warmup_epochs
+
+
+@pytest.mark.parametrize("n", [0, 1, 3, 5])
+def test_a_method_may_ask_for_a_number_of_ensembling_steps(n):
+    config = TrainConfig(minutes=None, epochs=60)
+    in_epochs = epochs_schedule(config, 16, True, n, 50)
+    in_time = budget_schedule(600, Speed(0.1, 1.0, 0.1), True, n, 50)
+    for schedule in (in_epochs, in_time, with_epochs(in_time, 5, 2 * in_time.n_epochs)):
+        steps = [e for e in range(schedule.n_epochs) if schedule.refresh_after(e)]
+        assert len(steps) == pytest.approx(n, abs=n // 3)
+        assert not n or steps[0] == schedule.warmup_epochs - 1
+
+
+# 15 % of the budget are 90 s; a pass over all images takes 1, 4 or 20 s; 3 ensembling steps.
+@pytest.mark.parametrize(
+    ("pass_s", "passes", "part"), [(0.1, 50, 1.0), (1.0, 30, 1.0), (4.0, 10, 0.75), (20.0, 10, 0.15)]
+)
+def test_passes_are_bounded_by_time_and_at_least_ten(pass_s, passes, part):
+    schedule = budget_schedule(600, Speed(0.1, pass_s, 0.1), True, 3, 50)
+    assert schedule.passes == passes
+    assert schedule.refresh_part == pytest.approx(part)
+    # One prediction is all that other methods ask for.
+    assert budget_schedule(600, Speed(0.1, pass_s, 0.1), True).passes == 1
 
 
 def test_a_longer_plan_keeps_the_number_of_ensembling_steps():
