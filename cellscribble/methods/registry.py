@@ -57,6 +57,11 @@ METHODS: dict[str, MethodEntry] = {
         "scribble2label; and features of one class attract, of different classes repel, at two scales",
         "Oh, Lee & Jeong, ISBI 2022",
     ),
+    "metric_learning": MethodEntry(
+        "cellscribble.methods.metric_learning:MetricLearning",
+        "strokes; and a learnt distance that tells the classes apart; for 'cellscribble adapt'",
+        "Harada, Hayashi & Bise, EMBC 2019",
+    ),
     "full_supervision": MethodEntry(
         "cellscribble.methods.full_supervision:FullSupervision",
         "masks drawn by hand (--labels): the bound that strokes aim at",
