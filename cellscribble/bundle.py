@@ -53,6 +53,8 @@ class ModelMetadata:
     segmenter, segmenter_parameters : what turns probability into labels (cellscribble.segment)
     edge_threshold : raw probability found at image edges; already inside the network, whose decision
         is therefore 0.5. None if it was not calibrated.
+    graph_cut : settings of the cut that decides what is cell (cellscribble.segment.graph_cut); None where
+        each pixel decides by itself
     method, config, seed, versions, data_hashes, command, created : how the model came to be
     holdout : score on held-out strokes with its interval; None if there were too few strokes
     license, citation : of the model
@@ -76,6 +78,7 @@ class ModelMetadata:
     pixel_size_um: tuple[float, ...] | None = None
     intensity: IntensityRule = field(default_factory=IntensityRule)
     edge_threshold: float | None = None
+    graph_cut: dict[str, Any] | None = None
     method: str = ""
     config: dict[str, Any] = field(default_factory=dict)
     seed: int | None = None
@@ -112,7 +115,10 @@ class ModelMetadata:
 
     def to_json(self) -> str:
         """The JSON stored under `METADATA_KEY`: NaN as null."""
-        return json.dumps(_plain(asdict(self)), ensure_ascii=False, allow_nan=False)
+        plain = _plain(asdict(self))
+        if self.graph_cut is None:
+            del plain["graph_cut"]  # older versions read a model that does not cut
+        return json.dumps(plain, ensure_ascii=False, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> ModelMetadata:

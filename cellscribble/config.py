@@ -61,14 +61,14 @@ class TrainConfig:
     """Everything that decides what a run learns; stored in the run folder and in the model.
 
     method : name in the registry; its own settings stand in `method_settings`
-    network : "light", "resnet34" or "resnet50"
+    network : "light", "multi_field", "resnet34" or "resnet50"
     encoder_weights : path of an ImageNet state dict for a ResNet encoder, or None
     minutes : time budget; None when `epochs` is given
     epochs : passes over the training images; None when a time budget is given
     warmup_epochs : length of the first stage; None takes the published 100, at most half of the run.
         Only with `epochs`: a time budget scales its stages
     refresh_every_epochs : gamma of Scribble2Label; None takes the published 5. Only with `epochs`
-    patch_px : patch edge; None takes 128 for the light network and the paper's 256 for a ResNet. In a
+    patch_px : patch edge; None takes 128, and the paper's 256 for a ResNet. In a
         volume it is three eighths of that, and the z extent follows from the pixel size
     batch_size, learning_rate : of RAdam; cosine annealing restarts with each stage
     anywhere_share : share of the patches placed without regard to strokes

@@ -58,6 +58,7 @@ def _rows(model: Model) -> list[tuple[str, str]]:
         ("intensity", intensity),
         ("stride, halo", f"{_px(meta.stride_multiple)}, {_px(meta.halo_px)} px"),
         ("segmenter", f"{meta.segmenter} {_pairs(meta.segmenter_parameters)}".strip()),
+        ("graph cut", _pairs(meta.graph_cut) if meta.graph_cut else "none"),
         ("edge level", "not calibrated" if meta.edge_threshold is None else f"{meta.edge_threshold:g} (built in)"),
         ("hold-out", holdout_words(meta.holdout) if meta.holdout else "none: too few strokes"),
         ("method", meta.method or "unknown"),

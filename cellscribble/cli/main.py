@@ -20,6 +20,7 @@ from cellscribble.core.interrupt import Terminated, end_as_at_ctrl_c
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("cellscribble.cli.train:command", "Train a network from strokes and export model.onnx."),
     "predict": ("cellscribble.cli.predict:command", "Segment images, folders or OME-Zarr with a model."),
+    "adapt": ("cellscribble.cli.adapt:command", "Fit a model to one volume or image by strokes on it."),
     "stitch": ("cellscribble.cli.stitch:command", "Finish what shards of predict have begun."),
     "measure": ("cellscribble.cli.measure:command", "Measure objects: tables as CellProfiler exports them."),
     "evaluate": ("cellscribble.cli.evaluate:command", "Score labels against labels drawn by hand."),

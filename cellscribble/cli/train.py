@@ -24,7 +24,7 @@ from cellscribble.methods.registry import DEFAULT_METHOD, METHODS
 @click.option(
     "--labels", type=click.Path(exists=True, path_type=Path), help="Dense labels, for full_supervision only."
 )
-@click.option("--network", help="light, resnet34 or resnet50. [default: light]")
+@click.option("--network", help="light, multi_field, resnet34 or resnet50. [default: light]")
 @click.option(
     "--encoder-weights", type=click.Path(exists=True, dir_okay=False), help="ImageNet state dict, for ResNets."
 )

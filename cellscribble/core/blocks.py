@@ -113,6 +113,11 @@ class BlockGrid:
         return BlockGrid(self.shape, tuple(b * factor for b in self.block_px))
 
 
+def relative(slices: Sequence[slice], window: Sequence[slice]) -> Slices:
+    """Slices of the image as slices of a window of it."""
+    return tuple(slice(s.start - w.start, s.stop - w.start) for s, w in zip(slices, window, strict=True))
+
+
 def levels(grid: BlockGrid, factor: int) -> list[BlockGrid]:
     """The grid and, each `factor` (>= 2) coarser than the one before, those up to one single block."""
     grids = [grid]

@@ -33,6 +33,10 @@ from cellscribble.segment.parameters import halo_px
 USUAL_CUT_BYTES, MOST_CUT_BYTES = 60, 150
 """Of cutting, a pixel of the block and its halo: where cells lie close, and where every pixel is foreground."""
 
+GRAPH_CUT_BYTES = 130
+"""Of a graph cut, a pixel of the block and what it sees around it; 117 were measured where three in
+four are in doubt."""
+
 NUMBER_BYTES = 32
 """Of giving numbers and writing them, a pixel of the block."""
 
@@ -66,6 +70,7 @@ class Work:
     by_planes : the network sees one plane of a block after the other
     sharded : many chunks of what is written share a file
     shrink_px : of a level of the pyramid for a pixel of the next one
+    graph_cut : a graph cut decides what is cell
     """
 
     shape: tuple[int, ...]
@@ -79,6 +84,7 @@ class Work:
     by_planes: bool = False
     sharded: bool = False
     shrink_px: int = 8
+    graph_cut: bool = False
 
     @property
     def n_pixels(self) -> int:
@@ -120,7 +126,9 @@ def work_of(task: Task, meta: ModelMetadata, *, by_planes: bool, shape: tuple[in
         multiple=meta.stride_multiple,
         cut_halo_px=None if task.settings is None else halo_px(task.settings, image.ndim),
         # As it was stored, once more where axes or the border are put right, as float32; probability, and its scaling.
-        read_bytes=image.n_channels * (2 * itemsize + 4) + 12 * n_classes,
+        read_bytes=image.n_channels * (2 * itemsize + 4)
+        + 12 * n_classes
+        + GRAPH_CUT_BYTES * (meta.graph_cut is not None),
         chunk_bytes=_chunk_bytes(image.data),
         # Slabs, one array of them, and its copy that is sorted.
         fit_bytes=3 * sampled,
@@ -128,6 +136,7 @@ def work_of(task: Task, meta: ModelMetadata, *, by_planes: bool, shape: tuple[in
         by_planes=by_planes,
         sharded=task.version != "0.4",
         shrink_px=max(shrinks, default=2**image.ndim),
+        graph_cut=meta.graph_cut is not None,
     )
 
 

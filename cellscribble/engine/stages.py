@@ -32,6 +32,7 @@ from cellscribble.engine.steps import (
 )
 from cellscribble.engine.stores import SHRINK_CHUNKS, n_levels, open_store, owned_levels
 from cellscribble.engine.task import Task
+from cellscribble.infer.cut import block_cut
 from cellscribble.segment.stitch import join_factor
 
 
@@ -173,6 +174,7 @@ class Steps:
             kept.get("probability"),
             empty,
             kept.get("uncertainty"),
+            block_cut(meta),
         )
 
     def _number(self) -> Number:

@@ -31,6 +31,7 @@ from cellscribble.engine.block_files import BlockFiles, numbered_path
 from cellscribble.engine.empty import EmptyTest, Network
 from cellscribble.engine.journal import DONE, EMPTY
 from cellscribble.infer.blockwise import reading
+from cellscribble.infer.cut import BlockCut
 from cellscribble.infer.uncertainty import uncertainty
 from cellscribble.io.ome_zarr import shrink_into
 from cellscribble.segment.instances import cut_block, foreground, rules
@@ -81,7 +82,7 @@ class See:
     """Ask the network about a block.
 
     `probability` (K, *spatial) uint8, 255 for certain, may be None, as may `uncertainty` (1, *spatial)
-    uint8 and `empty`.
+    uint8, `empty` and `cut`, which decides about background before `decide` does.
     """
 
     image: ImageVolume
@@ -94,6 +95,7 @@ class See:
     probability: Any
     empty: EmptyTest | None
     uncertainty: Any = None
+    cut: BlockCut | None = None
 
     def __call__(self, k: int) -> str:
         block = padded_block(self.grid, k, self.meta.halo_px, self.meta.stride_multiple)
@@ -103,11 +105,15 @@ class See:
             if self.probability is not None:
                 self.probability[(0, *block.write)] = 255
             return EMPTY
-        probability = self.network(self.intensity.apply(pixels))[(slice(None), *block.keep)]
+        normalised = self.intensity.apply(pixels)
+        around = self.network(normalised)
+        probability = around[(slice(None), *block.keep)]
         if self.probability is not None:
             self.probability[(slice(None), *block.write)] = np.rint(probability * 255).astype(np.uint8)
         if self.uncertainty is not None:
             self.uncertainty[(0, *block.write)] = uncertainty(probability)
+        if self.cut is not None:
+            probability = self.cut(self.grid, k, around, normalised, block.read)
         seen = self.decide(probability)
         if seen.any():
             self.seen.write(k, seen)

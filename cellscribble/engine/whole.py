@@ -72,7 +72,7 @@ def _bytes(
     network = math.prod(network_tile(seen, block_px)) * costs.network_bytes * NETWORK_MARGIN
     network += math.prod(network_window(seen, block_px)) * seen.read_bytes
     cut = 0 if seen.cut_halo_px is None else cut_bytes
-    probability = 4 * n_classes
+    probability = 4 * n_classes * (2 if seen.graph_cut else 1)
     whole = seen.n_pixels * (probability + max(FOREGROUND_BYTES, cut) + WRITE_BYTES)
     if seen.shape != image.spatial_shape:
         # The image as float32 before and after, and what was found once more on its own grid.

@@ -19,6 +19,11 @@ from cellscribble.infer.planes import over_planes
 TOLERANCE = 0.2
 """Share by which pixel sizes may differ: networks see cells 20 % larger or smaller as the same."""
 
+BY_CUT = (
+    "what is cell is decided by a graph cut, block by block; near the faces of blocks a few pixels may fall "
+    "otherwise than in one cut of the whole"
+)
+
 MAX_RESAMPLED_BYTES = 1 << 34
 """An image is resampled in memory, as float32."""
 
@@ -65,6 +70,8 @@ def check_fit(
     if planes and image.ndim == 3 and meta.ndim == 2:
         meta, said = over_planes(meta, image)
         notes = (said,)
+    if meta.graph_cut is not None:
+        notes += (BY_CUT,)
     _check_dimensions(image, meta)
     notes += _check_channels(image, meta)
     if ignore_pixel_size:

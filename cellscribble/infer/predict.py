@@ -13,6 +13,7 @@ from cellscribble.bundle import Model
 from cellscribble.core.errors import InputError
 from cellscribble.core.volume import ImageVolume
 from cellscribble.infer.blockwise import Progress, predict_probability
+from cellscribble.infer.cut import block_cut, cut_blocks
 from cellscribble.infer.fit import check_fit, resample_image, resample_labels, resample_probability
 from cellscribble.infer.runner import Runner
 from cellscribble.segment.instances import object_classes
@@ -101,13 +102,15 @@ def predict(
     runner = (runner or Runner(model, device)).seen_as(fit.metadata)
     model, meta = replace(model, metadata=fit.metadata), fit.metadata
     name, parameters = segmenter_of(model, as_classes=as_classes, threshold=threshold)
-    segment = get_segmenter(name)
+    segment, cut = get_segmenter(name), block_cut(meta)
     seen = image if fit.shape is None else resample_image(image, fit.shape)
     probability = predict_probability(seen, model, runner, block_px, progress)
-    labels: npt.NDArray[np.integer] = segment(probability, parameters)
+    decided = probability if cut is None else cut_blocks(seen, probability, meta, cut, block_px)
+    labels: npt.NDArray[np.integer] = segment(decided, parameters)
     if fit.shape is not None:
         labels = resample_labels(labels, image.spatial_shape, consecutive=name != CLASSES)
         probability = resample_probability(probability, image.spatial_shape)
+        decided = probability if cut is None else resample_probability(decided, image.spatial_shape)
     several = name != CLASSES and len(meta.classes) > 2
     return Prediction(
         name=image.name,
@@ -116,7 +119,7 @@ def predict(
         segmenter=name,
         segmenter_parameters=parameters,
         classes=meta.classes,
-        object_classes=object_classes(labels, probability, parameters) if several else None,
+        object_classes=object_classes(labels, decided, parameters) if several else None,
         pixel_size_um=image.pixel_size_um,
         provider=runner.provider,
         notes=(*fit.notes, *((runner.note,) if runner.note else ())),
@@ -129,7 +132,7 @@ def segmenter_of(model: Model, *, as_classes: bool, threshold: float | None) -> 
     Raises
     ------
     InputError
-        If the threshold is no probability, or was given for classes.
+        If the threshold is no probability, or was given for classes or a graph cut.
     """
     meta = model.metadata
     name = CLASSES if as_classes else meta.segmenter
@@ -138,6 +141,11 @@ def segmenter_of(model: Model, *, as_classes: bool, threshold: float | None) -> 
         return name, parameters
     if name == CLASSES:
         raise InputError("--threshold does not apply to classes, where the most probable one wins; leave it out")
+    if meta.graph_cut is not None:
+        raise InputError(
+            "--threshold does not apply to a model that decides by a graph cut; leave it out, or adapt the model "
+            "with --no-graph-cut"
+        )
     if not 0 < threshold < 1:
         raise InputError(f"--threshold is {threshold}; expected a probability between 0 and 1, such as 0.5")
     return name, parameters | {"threshold": threshold}

@@ -33,7 +33,7 @@ def pairwise_contrast(features: Tensor, labels: Tensor, temperature: float, max_
     """
     z = F.normalize(features.movedim(1, -1).flatten(0, -2), dim=1)
     flat = labels.flatten()
-    drawn = torch.cat([_every(flat == label, max_per_class) for label in range(int(flat.max()) + 1)] or [flat[:0]])
+    drawn = torch.cat([every(flat == label, max_per_class) for label in range(int(flat.max()) + 1)] or [flat[:0]])
     n = len(drawn)
     if n < 2:
         return (z * 0).sum()
@@ -44,7 +44,7 @@ def pairwise_contrast(features: Tensor, labels: Tensor, temperature: float, max_
     return (terms.sum() - terms.diagonal().sum()) / (n * (n - 1))
 
 
-def _every(chosen: Tensor, most: int) -> Tensor:
+def every(chosen: Tensor, most: int) -> Tensor:
     """Flat indices of the chosen pixels, spread evenly over them if there are more than `most`.
 
     Even, not at random: patches are random already, and a step needs no generator of its own.

@@ -77,6 +77,11 @@ METHODS: dict[str, MethodEntry] = {
         "strokes grown by a random walker; then learnt from and labelled anew in turn, the unsure left out",
         "Can et al., DLMIA 2018",
     ),
+    "metric_learning": MethodEntry(
+        "cellscribble.methods.metric_learning:MetricLearning",
+        "strokes; and a learnt distance that tells the classes apart; for 'cellscribble adapt'",
+        "Harada, Hayashi & Bise, EMBC 2019",
+    ),
     "full_supervision": MethodEntry(
         "cellscribble.methods.full_supervision:FullSupervision",
         "masks drawn by hand (--labels): the bound that strokes aim at",

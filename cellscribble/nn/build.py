@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from cellscribble.core.errors import InputError
+from cellscribble.nn.multi_field import MultiFieldUNet
 from cellscribble.nn.resnet_unet import DEPTHS, ResNetUNet
 from cellscribble.nn.unet import LightUNet
 
 LIGHT_WIDTHS = (24, 48, 96, 128)
-NETWORKS = ("light", *DEPTHS)
+MULTI_FIELD_LEVELS = 5
+NETWORKS = ("light", "multi_field", *DEPTHS)
 
 
 def stage_strides(ndim: int, pixel_size_um: Sequence[float] | None, n_levels: int) -> list[tuple[int, ...]]:
@@ -42,6 +44,8 @@ def build_network(
     if name == "light":
         strides = stage_strides(ndim, pixel_size_um, len(LIGHT_WIDTHS))
         return LightUNet(in_channels, out_channels, ndim, strides, LIGHT_WIDTHS)
+    if name == "multi_field":
+        return MultiFieldUNet(in_channels, out_channels, ndim, stage_strides(ndim, pixel_size_um, MULTI_FIELD_LEVELS))
     if name in DEPTHS:
         return ResNetUNet(name, in_channels, out_channels, ndim)
     raise InputError(f"network {name!r} is unknown; choose one of {', '.join(NETWORKS)}")

@@ -27,11 +27,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 from scipy.cluster.vq import kmeans2
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 from skimage.segmentation import watershed
 
 from cellscribble.core.labels import BACKGROUND, UNLABELLED
+from cellscribble.segment.minimum_cut import LARGEST, cut_graph
 
 GAMMA = 50.0
 N_COMPONENTS = 5
@@ -40,7 +39,7 @@ SMALLEST_SIGMA = 0.01
 """Of a component, of intensities 0..1: strokes can hold pixels that are all alike."""
 CAPACITY_SCALE = 64
 """Capacities of the cut are whole numbers."""
-CERTAIN = 1 << 30
+CERTAIN = LARGEST
 
 Floats = npt.NDArray[np.float32]
 Pairs = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]
@@ -168,23 +167,6 @@ def _cut(gain: npt.NDArray[Any], votes: npt.NDArray[Any], pairs: Pairs) -> npt.N
 
     gain : what a region gains by being inside; votes : stroked pixels for inside minus against, 0 for none
     """
-    n = len(gain)
-    source, sink = n, n + 1
-    links = np.rint(CAPACITY_SCALE * np.abs(gain)).clip(max=CERTAIN / 4)
-    links[votes != 0] = CERTAIN
-    to_inside = np.where(votes == 0, gain > 0, votes > 0)
-    node = np.arange(n)
+    gains = np.rint(CAPACITY_SCALE * gain).clip(-CERTAIN / 4, CERTAIN / 4)
     one, other, weight = pairs
-    row = np.concatenate([one, other, np.where(to_inside, source, node)])
-    column = np.concatenate([other, one, np.where(to_inside, node, sink)])
-    # Summed as float first: int32 would wrap unseen.
-    graph = csr_array((np.concatenate([CAPACITY_SCALE * weight] * 2 + [links]), (row, column)), shape=(n + 2, n + 2))
-    graph = csr_array(
-        (np.rint(graph.data).clip(max=CERTAIN).astype(np.int32), graph.indices, graph.indptr), graph.shape
-    )
-    left = graph - maximum_flow(graph, source, sink).flow
-    left.data = np.maximum(left.data, 0)
-    left.eliminate_zeros()
-    inside = np.zeros(n + 2, bool)
-    inside[breadth_first_order(left, source, return_predecessors=False)] = True
-    return inside[:n]
+    return cut_graph(np.where(votes == 0, gains, CERTAIN * np.sign(votes)), (one, other), CAPACITY_SCALE * weight)

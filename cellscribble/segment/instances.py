@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cellscribble.core.blocks import Slices
+from cellscribble.core.blocks import Slices, relative
 from cellscribble.core.errors import InputError
 from cellscribble.core.labels import label_dtype
 from cellscribble.segment.basins import RIM_PX, Seen, count_votes, find_basins
@@ -104,16 +104,11 @@ def cut_block(
     spacing = spacing_of(settings, seen.ndim)
     # Further out heights would be those of the window, no longer those of the image.
     around = [slice(max(b.start - RIM_PX, 0), min(b.stop + RIM_PX, n)) for b, n in zip(block, shape, strict=True)]
-    height = height_map(filled, settings.smoothing_px, settings.largest_radius_px, spacing, _relative(around, window))
-    labels, graph = find_basins(height, _relative(block, around), [s.start for s in around], shape)
+    height = height_map(filled, settings.smoothing_px, settings.largest_radius_px, spacing, relative(around, window))
+    labels, graph = find_basins(height, relative(block, around), [s.start for s in around], shape)
     if n_classes > 1:
-        graph = replace(graph, votes=count_votes(labels, seen[_relative(block, window)], graph.n, n_classes))
+        graph = replace(graph, votes=count_votes(labels, seen[relative(block, window)], graph.n, n_classes))
     return labels, graph
-
-
-def _relative(slices: Sequence[slice], window: Sequence[slice]) -> Slices:
-    """Slices of the image as slices of a window of it."""
-    return tuple(slice(s.start - w.start, s.stop - w.start) for s, w in zip(slices, window, strict=True))
 
 
 def foreground(probability: npt.NDArray[np.floating[Any]], settings: InstanceParameters) -> npt.NDArray[np.bool_]:

@@ -21,7 +21,7 @@ from cellscribble.data.samples import Sample
 from cellscribble.io.atomic import save_json
 from cellscribble.methods.base import Method
 from cellscribble.nn.build import build_network
-from cellscribble.nn.resnet_unet import ResNetUNet
+from cellscribble.nn.resnet_unet import DEPTHS, ResNetUNet
 from cellscribble.train.calibrate import Calibration, calibrate
 from cellscribble.train.checkpoint import BEST, load_state
 from cellscribble.train.inputs import TrainingSet, samples_of
@@ -119,7 +119,7 @@ def patch_shape(config: TrainConfig, training_set: TrainingSet, multiple: Sequen
     image = training_set.pairs[0].image
     # Small patches around strokes hold more labelled pixels for the same work: in a minute on two cores
     # 128 px learnt far more than 256 (docs/accuracy.md). A ResNet sees 256 px at once, as published.
-    patch_px = config.patch_px or (LIGHT_PATCH_PX if config.network == "light" else RESNET_PATCH_PX)
+    patch_px = config.patch_px or (RESNET_PATCH_PX if config.network in DEPTHS else LIGHT_PATCH_PX)
     if image.ndim == 2:
         return padded_shape((patch_px,) * 2, multiple)
     edge = max(32, int(patch_px * PATCH_3D_SHARE))

@@ -150,7 +150,7 @@ def test_resume_keeps_to_the_runs_settings(place, capsys):
         ("seed = 'x'", [], "seed is 'x'; expected a whole number"),
         ("seed = = 1", [], "tiny.toml cannot be read as TOML"),
         ("[method_settings]\ntaus = 0.9", [], "unknown setting 'taus'; did you mean 'tau'?"),
-        ("", ["--network", "vgg"], "network 'vgg' is unknown; choose one of light, resnet34, resnet50"),
+        ("", ["--network", "vgg"], "network 'vgg' is unknown; choose one of light, multi_field, resnet34, resnet50"),
         ("", ["--minutes", "0"], "minutes is 0.0; expected more than 0"),
         ("", ["--minutes", "1", "--epochs", "1"], "give exactly one of them"),
         ("", ["--seed", "-1"], "seed is -1; expected 0 or more"),

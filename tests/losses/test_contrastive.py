@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from cellscribble.losses.contrastive import _every, grid_labels, pairwise_contrast
+from cellscribble.losses.contrastive import every, grid_labels, pairwise_contrast
 
 
 def row(*vectors):
@@ -43,13 +43,13 @@ def test_gradient_is_the_derivative(spatial):
 
 def test_of_many_pixels_an_even_choice_enters():
     chosen = torch.tensor([0, 1, 1, 1, 1, 1, 1, 1], dtype=torch.bool)
-    assert _every(chosen, 3).tolist() == [1, 3, 5]
-    assert _every(chosen, 7).tolist() == [1, 2, 3, 4, 5, 6, 7]
+    assert every(chosen, 3).tolist() == [1, 3, 5]
+    assert every(chosen, 7).tolist() == [1, 2, 3, 4, 5, 6, 7]
     torch.manual_seed(0)
     features, labels = torch.randn(1, 2, 8, 8), torch.randint(0, 2, (1, 8, 8))
     kept = torch.full((64,), -1)
     for label in (0, 1):
-        drawn = _every(labels.flatten() == label, 5)
+        drawn = every(labels.flatten() == label, 5)
         kept[drawn] = label
     few = pairwise_contrast(features, kept.reshape(1, 8, 8), 0.3, 100)
     torch.testing.assert_close(pairwise_contrast(features, labels, 0.3, 5), few)

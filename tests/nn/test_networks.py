@@ -45,6 +45,26 @@ def test_the_light_network_is_light():
     assert sum(p.numel() for p in network.parameters()) < 1_000_000
 
 
+@pytest.mark.parametrize(("ndim", "size"), [(2, None), (3, None), (3, (1.2, 0.2, 0.2))])
+def test_two_fields_of_view_are_one_network(ndim, size):
+    torch.manual_seed(0)
+    network = build_network("multi_field", 2, 3, ndim, size).eval()
+    image = torch.rand(1, 2, *(2 * m for m in network.stride_multiple))
+    with torch.inference_mode():
+        maps = network.decode(image)
+        assert network(image).shape == (1, 3, *image.shape[2:])
+        assert [m.shape[1] for m in maps] == list(network.decoder_widths)
+        # The last layer is the only one that a caller may put another in place of.
+        torch.testing.assert_close(network.classify(maps[-1]), network(image))
+
+
+def test_the_wide_field_sees_twice_as_far_in_the_plane():
+    light, wide = (receptive_field_px(build_network(name, 1, 2, 2), 1) for name in ("light", "multi_field"))
+    # On the shrunk image: as a light network of three levels, times 4.
+    assert light == (61, 61)
+    assert wide == (116, 116)
+
+
 @pytest.mark.parametrize(
     ("pixel_size_um", "z_strides"),
     [

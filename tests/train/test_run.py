@@ -97,7 +97,7 @@ def test_measuring_the_speed_leaves_the_run_untouched(tiny_config, tmp_path):
     assert not fit.optimiser.state
 
 
-@pytest.mark.parametrize("network", ["light", "resnet34"])
+@pytest.mark.parametrize("network", ["light", "multi_field", "resnet34"])
 @pytest.mark.parametrize(
     ("z_um", "patch_px"), [(None, 32), (0.5, 100), (0.6, 256), (1.0, 200), (2.5, 256), (20.0, 256)]
 )
@@ -152,7 +152,7 @@ def test_resuming_with_other_settings_is_refused(tiny_config, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"network": "big"}, "network 'big' is unknown; choose one of light, resnet34, resnet50"),
+        ({"network": "big"}, "network 'big' is unknown; choose one of light, multi_field, resnet34, resnet50"),
         ({"method": "magic"}, "method 'magic' is unknown; choose one of"),
         ({"method_settings": {"tua": 0.9}}, "unknown setting 'tua'; did you mean 'tau'?"),
         ({"encoder_weights": "w.pth"}, "encoder_weights needs a ResNet, not 'light'; give --network resnet34"),

@@ -1,0 +1,1 @@
+"""A trained model fitted to one image by a few strokes on it."""

@@ -1,0 +1,73 @@
+"""cellscribble adapt"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cellscribble.cli.output import emit, say, warn
+from cellscribble.cli.train import spin_briefly
+
+
+@click.command()
+@click.argument("model")
+@click.argument("volume", type=click.Path(exists=True, path_type=Path))
+@click.argument("strokes", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), help="Model file. [default: VOLUME's name + _model.onnx]"
+)
+@click.option("--no-graph-cut", is_flag=True, help="Each pixel decides by itself what is cell.")
+@click.option("--axes", help="Axes of the volume's file, such as ZYX or CYX, where they are read wrongly.")
+@click.option("--timepoint", type=int, help="Which time point of a series, from 0.")
+@click.option("--seed", type=int, default=0, help="Of everything random. [default: 0]")
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@click.option("--json", "as_json", is_flag=True, help="Report as one JSON line on stdout.")
+def command(
+    model: str,
+    volume: Path,
+    strokes: Path,
+    out: Path | None,
+    no_graph_cut: bool,
+    axes: str | None,
+    timepoint: int | None,
+    seed: int,
+    overwrite: bool,
+    as_json: bool,
+) -> list[Path]:
+    """Fit MODEL to a volume or image by STROKES on a few of its slices; then predict with what comes of it.
+
+    MODEL is a model file, a run folder or the name of a shipped model. Only its last layer is trained, in seconds. A
+    2D model may be fitted to the stroked slices of a volume. In predict a 3D graph cut then decides what is cell.
+    """
+    spin_briefly()
+    from cellscribble.adapt.run import adapt
+    from cellscribble.bundle import open_model
+    from cellscribble.infer.find_model import find_model
+    from cellscribble.io.images import image_name, open_image
+
+    image = open_image(volume, axes=axes, timepoint=timepoint)
+    path = out or volume.with_name(f"{image_name(volume)}_model.onnx")
+    found = open_model(find_model(model))
+    adapted = adapt(
+        found, image, strokes, path, graph_cut=not no_graph_cut, timepoint=timepoint, seed=seed, overwrite=overwrite
+    )
+    classes = adapted.model.metadata.classes
+    for note in adapted.notes:
+        warn(note)
+    counts = ", ".join(f"{name} {n}" for name, n in zip(classes, adapted.n_pixels, strict=True))
+    say(f"stroked pixels: {counts}")
+    if adapted.after is None:
+        say(f"no hold-out score: {adapted.holdout.reason}")
+    else:
+        n = " + ".join(str(k) for k in adapted.holdout.n_held)
+        say(
+            f"held-out strokes: {adapted.before:.3f} of the pixels right before, {adapted.after:.3f} adapted without "
+            f"them ({n} strokes); the model has learnt from all"
+        )
+    say(f"model: {path}")
+    planes = " --planes" if image.ndim > adapted.model.metadata.ndim else ""
+    say(f"next: cellscribble predict {volume} -m {path}{planes}")
+    if as_json:
+        emit("done", model=path, before=adapted.before, after=adapted.after, stroked_pixels=adapted.n_pixels)
+    return [path]
