@@ -81,7 +81,7 @@ class See:
     """Ask the network about a block.
 
     `probability` (K, *spatial) uint8, 255 for certain, may be None, as may `uncertainty` (1, *spatial)
-    uint8 and `empty`.
+    uint8 and `empty`. `exact` is told the probability as it is, where another grid is to be made of it.
     """
 
     image: ImageVolume
@@ -94,6 +94,7 @@ class See:
     probability: Any
     empty: EmptyTest | None
     uncertainty: Any = None
+    exact: Callable[[int, npt.NDArray[np.float32]], None] | None = None
 
     def __call__(self, k: int) -> str:
         block = padded_block(self.grid, k, self.meta.halo_px, self.meta.stride_multiple)
@@ -102,12 +103,19 @@ class See:
         if self.empty is not None and self.empty(pixels):
             if self.probability is not None:
                 self.probability[(0, *block.write)] = 255
+            if self.exact is not None:
+                sizes = [s.stop - s.start for s in block.write]
+                background = np.zeros((len(self.meta.classes), *sizes), np.float32)
+                background[0] = 1
+                self.exact(k, background)
             return EMPTY
         probability = self.network(self.intensity.apply(pixels))[(slice(None), *block.keep)]
         if self.probability is not None:
             self.probability[(slice(None), *block.write)] = np.rint(probability * 255).astype(np.uint8)
         if self.uncertainty is not None:
             self.uncertainty[(0, *block.write)] = uncertainty(probability)
+        if self.exact is not None:
+            self.exact(k, probability)
         seen = self.decide(probability)
         if seen.any():
             self.seen.write(k, seen)

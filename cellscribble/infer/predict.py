@@ -13,7 +13,8 @@ from cellscribble.bundle import Model
 from cellscribble.core.errors import InputError
 from cellscribble.core.volume import ImageVolume
 from cellscribble.infer.blockwise import Progress, predict_probability
-from cellscribble.infer.fit import check_fit, resample_image, resample_labels, resample_probability
+from cellscribble.infer.fit import check_fit
+from cellscribble.infer.resample import close_gaps, missing, resample_image, resample_labels, resample_probability
 from cellscribble.infer.runner import Runner
 from cellscribble.segment.instances import object_classes
 from cellscribble.segment.registry import get_segmenter
@@ -105,10 +106,17 @@ def predict(
     seen = image if fit.shape is None else resample_image(image, fit.shape)
     probability = predict_probability(seen, model, runner, block_px, progress)
     labels: npt.NDArray[np.integer] = segment(probability, parameters)
-    if fit.shape is not None:
-        labels = resample_labels(labels, image.spatial_shape, consecutive=name != CLASSES)
-        probability = resample_probability(probability, image.spatial_shape)
     several = name != CLASSES and len(meta.classes) > 2
+    of_object = object_classes(labels, probability, parameters) if several else None
+    if fit.shape is not None:
+        n, shape = int(labels.max(initial=0)), image.spatial_shape
+        labels = resample_labels(labels.__getitem__, fit.shape, shape, tuple(slice(0, length) for length in shape))
+        if name != CLASSES:
+            # Small ones can fall between the centres of two pixels.
+            lost = missing(n, [labels])
+            labels = close_gaps(labels, lost, n)
+            of_object = None if of_object is None else np.delete(of_object, lost - 1)
+        probability = resample_probability(probability, shape)
     return Prediction(
         name=image.name,
         probability=probability,
@@ -116,7 +124,7 @@ def predict(
         segmenter=name,
         segmenter_parameters=parameters,
         classes=meta.classes,
-        object_classes=object_classes(labels, probability, parameters) if several else None,
+        object_classes=of_object,
         pixel_size_um=image.pixel_size_um,
         provider=runner.provider,
         notes=(*fit.notes, *((runner.note,) if runner.note else ())),
