@@ -37,9 +37,7 @@ SCHEMA = 1
 """Of the JSON file beside each result."""
 
 
-NOT_HANDED_OUT = (
-    "workers get blocks of OME-Zarr and of images above 64 Mpixel; smaller files and resampled ones are segmented here"
-)
+NOT_HANDED_OUT = "workers get blocks of OME-Zarr and of images above 64 Mpixel; smaller files are segmented here"
 
 
 class Report(Protocol):
@@ -206,20 +204,15 @@ def _run(
         planes=options.planes,
         levels_um=level.pixel_sizes_um,
     )
-    if job.by_blocks and fit.shape is None:
+    if job.by_blocks:
         assert planner is not None
-        seen_as = replace(model, metadata=fit.metadata)
-        segmented = segment_to_zarr(
-            job, image, fit.notes, seen_as, planner, options, record, progress, planned, cluster
-        )
+        segmented = segment_to_zarr(job, image, fit, model, planner, options, record, progress, planned, cluster)
         if segmented is None:
             return image, level.index
         found = segmented
         if options.shard is not None:
             report("shard", index=index, image=job.image, unfinished=job.unfinished, shard=options.shard, **found)
             return image, level.index
-    elif job.by_blocks and options.shard is not None:
-        raise InputError(f"{job.image} is resampled as a whole in memory, so --shard cannot share it: leave it out")
     else:
         if planner is not None:
             plan = _plan_in_memory(job, image, fit, model, planner, options)
@@ -238,8 +231,9 @@ def _run(
 def _plan_in_memory(
     job: Job, image: ImageVolume, fit: Fit, model: Model, planner: Planner, options: PredictOptions
 ) -> Plan:
-    task = task_of(image, replace(model, metadata=fit.metadata), options, written_version(job, options))
-    return planner.plan_whole(image, planner.work(task, fit.metadata, fit.shape), options.block_px)
+    seen_as = replace(model, metadata=fit.metadata)
+    task = task_of(image, seen_as, options, written_version(job, options), shape=fit.shape)
+    return planner.plan_whole(image, planner.work(task, fit.metadata), options.block_px)
 
 
 def _in_memory(

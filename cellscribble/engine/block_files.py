@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ class BlockFiles:
     ----------
     folder : where the files lie
     grid : the blocks
-    dtype : of the array
+    dtype : of the array, unsigned; a block with small values is stored in fewer bytes
     """
 
     def __init__(self, folder: Path, grid: BlockGrid, dtype: npt.DTypeLike) -> None:
@@ -44,7 +45,8 @@ class BlockFiles:
             If it cannot be written.
         """
         with atomic_path(numbered_path(self.folder, k), overwrite=True) as temporary:
-            temporary.write_bytes(_CODEC.encode(np.ascontiguousarray(values, self.dtype)))
+            smallest = np.min_scalar_type(int(values.max(initial=0)))
+            temporary.write_bytes(_CODEC.encode(np.ascontiguousarray(values, smallest)))
 
     def read(self, window: Slices) -> npt.NDArray[Any]:
         """The values in a window of the image.
@@ -69,10 +71,11 @@ class BlockFiles:
     def _read(self, k: int, shape: tuple[int, ...]) -> npt.NDArray[Any] | None:
         path = numbered_path(self.folder, k)
         try:
-            return np.frombuffer(_CODEC.decode(path.read_bytes()), self.dtype).reshape(shape)
+            stored = _CODEC.decode(path.read_bytes())
+            return np.frombuffer(stored, f"u{len(stored) // math.prod(shape)}").reshape(shape)
         except FileNotFoundError:
             return None
-        except (OSError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, TypeError, ValueError) as error:
             raise FileFormatError(f"{path} cannot be read ({error}); delete {self.folder.parent}") from error
 
 

@@ -17,7 +17,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,10 +28,23 @@ from cellscribble.engine.progress import SHARE
 from cellscribble.engine.stores import SHRINK_CHUNKS, chunk_px
 from cellscribble.engine.task import Task
 from cellscribble.io.ome_zarr import SHARD_CHUNKS
+from cellscribble.segment.basins import RIM_PX
 from cellscribble.segment.parameters import halo_px
 
-USUAL_CUT_BYTES, MOST_CUT_BYTES = 60, 150
-"""Of cutting, a pixel of the block and its halo: where cells lie close, and where every pixel is foreground."""
+
+class CutBytes(NamedTuple):
+    """Of cutting objects: a pixel of the block and its halo while holes and distances are found, and a pixel of the
+    block, with what is followed around it, while they are told apart. The two do not come together."""
+
+    window: int
+    block: int
+
+
+USUAL_CUT_BYTES, MOST_CUT_BYTES = CutBytes(16, 55), CutBytes(45, 200)
+"""Where cells lie close; and the most: where noise is full of holes, and where every pixel is foreground."""
+
+RESAMPLE_BYTES = 16
+"""Of resampling, a channel of a pixel of the image."""
 
 GRAPH_CUT_BYTES = 130
 """Of a graph cut, a pixel of the block and what it sees around it; 117 were measured where three in
@@ -66,11 +79,14 @@ class Work:
     read_bytes : of reading, normalising and deciding, a pixel that is read
     chunk_bytes : a chunk of the stored image, unpacked
     fit_bytes : of fitting the intensity, before any block
+    n_channels : of the image
     n_stored : channels of probability and uncertainty that are written
     by_planes : the network sees one plane of a block after the other
     sharded : many chunks of what is written share a file
     shrink_px : of a level of the pyramid for a pixel of the next one
     graph_cut : a graph cut decides what is cell
+    source_px : of the image for a pixel that the network sees, where it shrinks
+    own_shape : (*spatial) of the image, px; None where the network sees it as it is
     """
 
     shape: tuple[int, ...]
@@ -81,14 +97,22 @@ class Work:
     chunk_bytes: int
     fit_bytes: int
     n_stored: int
+    n_channels: int = 1
     by_planes: bool = False
     sharded: bool = False
     shrink_px: int = 8
     graph_cut: bool = False
+    source_px: float = 1.0
+    own_shape: tuple[int, ...] | None = None
 
     @property
     def n_pixels(self) -> int:
         return math.prod(self.shape)
+
+    @property
+    def n_labelled(self) -> int:
+        """Pixels of the labels."""
+        return math.prod(self.own_shape or self.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +130,14 @@ class Costs:
     network_s: float
 
 
-def work_of(task: Task, meta: ModelMetadata, *, by_planes: bool, shape: tuple[int, ...] | None = None) -> Work:
+def work_of(task: Task, meta: ModelMetadata, *, by_planes: bool) -> Work:
     """What there is to do.
 
     meta : as the image sees the model (`Fit`)
     by_planes : as `Runner.by_planes`
-    shape : where the image is resampled
     """
     image, n_classes = task.image, len(meta.classes)
+    shape = task.shape or image.spatial_shape
     itemsize = np.dtype(image.data.dtype).itemsize
     sampled = min(image.n_pixels, MAX_SAMPLED_VALUES) * image.n_channels * itemsize
     shrinks = [
@@ -121,7 +145,7 @@ def work_of(task: Task, meta: ModelMetadata, *, by_planes: bool, shape: tuple[in
         for fine, coarse in itertools.pairwise(image.levels)
     ]
     return Work(
-        shape=shape or image.spatial_shape,
+        shape=shape,
         halo_px=meta.halo_px,
         multiple=meta.stride_multiple,
         cut_halo_px=None if task.settings is None else halo_px(task.settings, image.ndim),
@@ -132,16 +156,19 @@ def work_of(task: Task, meta: ModelMetadata, *, by_planes: bool, shape: tuple[in
         chunk_bytes=_chunk_bytes(image.data),
         # Slabs, one array of them, and its copy that is sorted.
         fit_bytes=3 * sampled,
+        n_channels=image.n_channels,
         n_stored=n_classes * task.probability + task.uncertainty,
         by_planes=by_planes,
         sharded=task.version != "0.4",
         shrink_px=max(shrinks, default=2**image.ndim),
         graph_cut=meta.graph_cut is not None,
+        source_px=math.prod(max(1.0, n / m) for n, m in zip(image.spatial_shape, shape, strict=True)),
+        own_shape=None if task.shape is None else image.spatial_shape,
     )
 
 
 def peak_bytes(
-    work: Work, costs: Costs, block_px: Sequence[int], n_networks: int, cut_bytes: int, n_workers: int = 0
+    work: Work, costs: Costs, block_px: Sequence[int], n_networks: int, cut_bytes: CutBytes, n_workers: int = 0
 ) -> int:
     """Memory of the whole program at its highest, as `make_plan` reckons it."""
     network = n_networks * math.prod(network_tile(work, block_px)) * costs.network_bytes * NETWORK_MARGIN
@@ -153,17 +180,28 @@ def peak_bytes(
     return workers + max(costs.reached_bytes, math.ceil(start + max(work.fit_bytes, here)))
 
 
-def _step_bytes(work: Work, block_px: Sequence[int], cut_bytes: int) -> int:
+def _step_bytes(work: Work, block_px: Sequence[int], cut_bytes: CutBytes) -> int:
     """What the dearest step takes of one thread."""
     read_px = math.prod(network_window(work, block_px))
     chunks = min(ZARR_AT_ONCE, 2 ** len(work.shape)) * work.chunk_bytes
     see: int = read_px * work.read_bytes + chunks
     number: int = math.prod(block_px) * NUMBER_BYTES
+    if work.own_shape is not None:
+        # As float32 in the image's pixels, filtered, and along one axis after the other.
+        see += math.ceil(read_px * work.source_px * RESAMPLE_BYTES * work.n_channels)
+        # A block of the labels is made of as many pixels of what was seen as lie under it.
+        under = math.prod(max(1.0, n / m) for n, m in zip(work.shape, work.own_shape, strict=True))
+        number += math.ceil(math.prod(block_px) * under * (NUMBER_BYTES + 12 * work.n_stored))
     if work.cut_halo_px is None:
         return max(see, number)
-    sizes = zip(work.shape, block_px, work.cut_halo_px, strict=True)
-    window_px: int = math.prod(min(b + 2 * h, max(n, b)) for n, b, h in sizes)
-    return max(see, number, window_px * cut_bytes)
+    window_px = _around(work.shape, block_px, work.cut_halo_px)
+    followed_px = _around(work.shape, block_px, [RIM_PX + 1] * len(block_px))
+    return max(see, number, window_px * cut_bytes.window, followed_px * cut_bytes.block)
+
+
+def _around(shape: Sequence[int], block_px: Sequence[int], halo_px: Sequence[int]) -> int:
+    """Pixels of a block and what lies around it, at most those of the image."""
+    return math.prod(min(b + 2 * h, max(n, b)) for n, b, h in zip(shape, block_px, halo_px, strict=True))
 
 
 def _shrink_bytes(work: Work, block_px: Sequence[int]) -> int:

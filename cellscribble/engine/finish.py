@@ -89,8 +89,7 @@ def _stitch(index: int, folder: Path, report: Report, overwrite: bool) -> Job:
         ignore_pixel_size=options.ignore_pixel_size,
         planes=options.planes,
     )
-    seen_as = replace(model, metadata=fit.metadata)
-    found = segment_to_zarr(job, image, fit.notes, seen_as, None, options, record, progress)
+    found = segment_to_zarr(job, image, fit, model, None, options, record, progress)
     assert found is not None
     report_done(report, index, job, found, start)
     return job

@@ -35,7 +35,9 @@ def forecast_blocks(job: Job, plan: Plan, work: Work, options: PredictOptions) -
     # A pyramid is a third more at most. `seen` has a byte a pixel, the numbers of objects four.
     kept = work.n_pixels * (1 if work.cut_halo_px is None else 1 + 4 + NODE_BYTES)
     # TIFFs are made of stores.
-    disk = kept + (labels + work.n_stored * work.n_pixels * 4 // 3) * (1 if job.to_zarr else 2)
+    if work.own_shape is not None and work.n_stored:
+        kept += 4 * work.n_pixels * work.n_stored
+    disk = kept + (labels + work.n_stored * work.n_labelled * 4 // 3) * (1 if job.to_zarr else 2)
     free = _free_bytes(job)
     warnings = []
     if free < labels:
@@ -95,7 +97,7 @@ def forecast_memory(
 
 def labels_bytes(work: Work) -> int:
     """Labels with their pyramid, unpacked: uint32, or uint16 where they are classes."""
-    return work.n_pixels * (2 if work.cut_halo_px is None else 4) * 4 // 3
+    return work.n_labelled * (2 if work.cut_halo_px is None else 4) * 4 // 3
 
 
 def _is_bounded(options: PredictOptions) -> bool:

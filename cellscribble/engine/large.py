@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cellscribble.core.blocks import Slices
 from cellscribble.core.errors import FileFormatError
 from cellscribble.engine.journal import EMPTY, FAILED, done_of
 from cellscribble.engine.progress import BlockProgress
@@ -72,18 +73,20 @@ class LargeRun:
         """Fill "labels.zarr" and what else is wanted in the folder."""
         steps = self._steps
         root, n_by_class = None, None
-        if steps.task.settings is None:
-            self._run([*steps.before_numbers, "number"])
+        if steps.task.settings is None and steps.task.shape is None:
+            self._run([*steps.before_numbers, *steps.numbering])
         else:
             self._run(steps.before_numbers)
+            for stage in steps.numbering:
+                self._run([stage])
+        if steps.task.settings is not None:
             root = steps.tables.root
-            self._run(["number"])
             n_by_class = self._write_classes() if steps.n_classes > 1 else None
         for stage in steps.pyramids:
             self._run([stage])
-        damaged = [([[s.start, s.stop] for s in steps.blocks.box(k)], why) for k, why in sorted(self._damaged.items())]
+        damaged = [(self._on_image(steps.blocks.box(k)), why) for k, why in sorted(self._damaged.items())]
         return Outcome(
-            n_objects=None if root is None else root.n_objects,
+            n_objects=None if root is None else steps.n_objects,
             n_wide=None if root is None else root.n_wide,
             n_by_class=n_by_class,
             n_blocks=len(steps.blocks),
@@ -99,9 +102,15 @@ class LargeRun:
         """Raise InputError, which names the shards to run again, if a block was not seen yet."""
         check_all_seen(self._unfinished.folder, len(self._steps.blocks))
 
+    def _on_image(self, box: Slices) -> list[list[int]]:
+        """Where in the image itself a block lies that the network sees."""
+        shapes = zip(box, self._steps.blocks.shape, self._steps.task.image.spatial_shape, strict=True)
+        return [[s.start * m // n, -(-s.stop * m // n)] for s, n, m in shapes]
+
     def _write_classes(self) -> tuple[int, ...]:
         """Write the class of each object into the label store; return how many there are of each."""
         classes = np.concatenate([np.zeros(0, np.uint8), *self._steps.tables.classes()])
+        classes = np.delete(classes, self._steps.lost - 1)
         self._steps.labels.create_array("object_classes", data=classes, overwrite=True)
         return tuple(np.bincount(classes, minlength=self._steps.n_classes + 1)[1:].tolist())
 

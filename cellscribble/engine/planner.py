@@ -65,9 +65,9 @@ class Planner:
         self._n_most = GPU_BLOCKS if runner.provider != CPU else 0
         self._costs = self._first_costs()
 
-    def work(self, task: Task, meta: ModelMetadata, shape: tuple[int, ...] | None = None) -> Work:
+    def work(self, task: Task, meta: ModelMetadata) -> Work:
         """What there is to do for this network; parameters as `work_of`."""
-        return work_of(task, meta, by_planes=self.runner.seen_as(meta).by_planes, shape=shape)
+        return work_of(task, meta, by_planes=self.runner.seen_as(meta).by_planes)
 
     def plan(self, image: ImageVolume, work: Work, block_px: Sequence[int] | None, *, exact: bool = False) -> Plan:
         """How the run of an image is done; with a limit, or if `exact`, tried on the network first.
@@ -109,8 +109,8 @@ class Planner:
         if self.limit is None and seen.shape != image.spatial_shape and room is not None and needed > room:
             raise InputError(
                 f"image {image.name!r} is too large to resample in memory (about {format_bytes(needed)}, "
-                f"{format_bytes(room)} are free); save it at the model's pixel size, or take the --level of its "
-                "pyramid that is nearest"
+                f"{format_bytes(room)} are free); save it as OME-Zarr, which is segmented block by block, or "
+                "take the --level of its pyramid that is nearest"
             )
         return plan
 

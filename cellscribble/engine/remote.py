@@ -100,16 +100,19 @@ def _open(recipe: Recipe) -> tuple[Steps, threading.Semaphore]:
         raise InputError(f"it does not see {recipe.image}; all computers must see the image under the same path")
     options = recipe.options
     image = open_image(recipe.image, axes=options.axes, timepoint=options.timepoint, level=options.level or 0)
-    fit = check_fit(image, model.metadata, ignore_pixel_size=True, planes=options.planes)
+    # Whether pixel sizes fit was seen to at the start.
+    fit = check_fit(
+        image, model.metadata, rescale=options.rescale, ignore_pixel_size=not options.rescale, planes=options.planes
+    )
     model = replace(model, metadata=fit.metadata)
     facts = {"block_px": recipe.block_px, "low": recipe.low, "high": recipe.high}
     n_networks, n_threads = recipe.n_networks, recipe.n_threads
     if n_networks is None:
         n_networks = _threads()
-        n_blocks = len(BlockGrid(image.spatial_shape, recipe.block_px))
+        n_blocks = len(BlockGrid(fit.shape or image.spatial_shape, recipe.block_px))
         n_threads = max(1, n_networks // n_blocks)
     network = Runner(model, recipe.device, threads=n_threads)
-    task = task_of(image, model, options, recipe.store_version, recipe.source)
+    task = task_of(image, model, options, recipe.store_version, recipe.source, fit.shape)
     steps = Steps(task, facts, folder, model.metadata, at_most(n_networks, network))
     return steps, threading.Semaphore(n_networks + 1)
 

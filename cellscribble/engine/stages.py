@@ -18,6 +18,7 @@ from cellscribble.core.intensity import Intensity
 from cellscribble.core.labels import label_dtype
 from cellscribble.engine.block_files import BlockFiles, make_folders
 from cellscribble.engine.empty import EmptyTest, Network
+from cellscribble.engine.regrid import Exact, Lay, Lost, Numbered, Spread, may_lose
 from cellscribble.engine.steps import (
     Cut,
     Decide,
@@ -53,7 +54,7 @@ class Steps:
     ::
 
         before_numbers   see, cut, join1, join2 ...     where labels are classes: see
-        "number"
+        numbering        number; where the image is resampled: lost, where objects may be, number, spread
         pyramids         labels2 ..., probability1 ..., uncertainty1 ...  the levels that are not written with level 0
 
     Parameters
@@ -70,12 +71,19 @@ class Steps:
     ) -> None:
         self.task, self._folder, self._meta, self._network = task, folder, meta, network
         self._intensity = Intensity(tuple(facts["low"]), tuple(facts["high"]))
-        self.blocks = BlockGrid(task.image.spatial_shape, tuple(facts["block_px"]))
+        self._image = task.seen
+        self.blocks = BlockGrid(self._image.spatial_shape, tuple(facts["block_px"]))
+        self._own_blocks = BlockGrid(task.image.spatial_shape, self.blocks.block_px)
         self.n_classes = len(meta.classes) - 1
         self._grids = levels(self.blocks, join_factor(len(self.blocks.shape)))
         self._seen = BlockFiles(folder / "seen", self.blocks, np.uint8)
         self._numbers = BlockFiles(folder / "numbers", self.blocks, np.uint32)
         self._nodes = folder / "nodes"
+        self._exact = (
+            Exact(folder / "exact", self.blocks, len(meta.classes))
+            if task.shape and (task.probability or task.uncertainty)
+            else None
+        )
         self._made: dict[str, Step] = {}
         self._lock = threading.RLock()
 
@@ -87,9 +95,17 @@ class Steps:
         return ["see", "cut", *(f"join{level}" for level in range(1, len(self._grids)))]
 
     @property
+    def numbering(self) -> list[str]:
+        """Names of the stages that write what is wanted at full size, behind those before, to be run one by one."""
+        if self.task.shape is None:
+            return ["number"]
+        lost = self.task.settings is not None and may_lose(self.blocks.shape, self._own_blocks.shape)
+        return [*(["lost"] if lost else []), "number", *(["spread"] if self._exact else [])]
+
+    @property
     def pyramids(self) -> list[str]:
-        """Names of the stages behind "number", to be run one by one."""
-        first = {"labels": len(owned_levels(self.labels, self.blocks))}
+        """Names of the stages behind these, to be run one by one."""
+        first = {"labels": len(owned_levels(self.labels, self._own_blocks))}
         groups = {"labels": self.labels, **self.kept}
         return [
             f"{name}{level}" for name, group in groups.items() for level in range(first.get(name, 1), n_levels(group))
@@ -113,8 +129,11 @@ class Steps:
         A network disk may remember for a minute that a folder was not there, and a block whose file is not found
         counts as background.
         """
-        for files in (self._seen, self._numbers):
+        exact = self._exact.files if self._exact else []
+        for files in (self._seen, self._numbers, *exact):
             make_folders(files.folder, len(self.blocks))
+        if "lost" in self.numbering:
+            make_folders(self._lost_folder, len(self._own_blocks))
         for level, grid in enumerate(self._grids):
             make_folders(node_folder(self._nodes, level), len(grid))
 
@@ -124,9 +143,20 @@ class Steps:
         return Tables(self._nodes, self._grids)
 
     @cached_property
+    def lost(self) -> npt.NDArray[np.int64]:
+        """Numbers of the objects in no pixel of the image itself, rising, once "lost" is done."""
+        lost = self.of("lost") if "lost" in self.numbering else None
+        return lost.all(self.tables.root.n_objects) if isinstance(lost, Lost) else np.zeros(0, np.int64)
+
+    @property
+    def n_objects(self) -> int:
+        """How many are labelled."""
+        return self.tables.root.n_objects - len(self.lost)
+
+    @cached_property
     def labels(self) -> Any:
         """The group of the label store; objects must be joined."""
-        highest = self.n_classes if self.task.settings is None else self.tables.root.n_objects
+        highest = self.n_classes if self.task.settings is None else self.n_objects
         return self._store("labels", label_dtype(highest))
 
     @cached_property
@@ -143,7 +173,13 @@ class Steps:
         if name == "see":
             return self._see()
         if name == "number":
-            return self._number()
+            return self._number() if self.task.shape is None else self._lay()
+        if name == "lost":
+            return Lost(self._numbered(), self._lost_folder, self._own_blocks)
+        if name == "spread":
+            assert self._exact is not None
+            kept = {of: group["0"] for of, group in self.kept.items()}
+            return Spread(self._exact, kept.get("probability"), kept.get("uncertainty"), self._own_blocks)
         if name == "labels" or name in self.kept:
             return self._shrink(self.labels if name == "labels" else self.kept[name], level)
         settings = self.task.settings
@@ -162,9 +198,9 @@ class Steps:
             empty = EmptyTest(
                 self._network, self._intensity, meta.halo_px, meta.stride_multiple, lambda p: not decide(p).any()
             )
-        kept = {name: group["0"] for name, group in self.kept.items()}
+        kept = {} if self._exact else {name: group["0"] for name, group in self.kept.items()}
         return See(
-            task.image,
+            self._image,
             meta,
             self._network,
             self._intensity,
@@ -175,7 +211,21 @@ class Steps:
             empty,
             kept.get("uncertainty"),
             block_cut(meta),
+            self._exact.write if self._exact else None,
         )
+
+    @property
+    def _lost_folder(self) -> Path:
+        return self._folder / "lost"
+
+    def _numbered(self) -> Numbered:
+        return Numbered(self._numbers, self.tables)
+
+    def _lay(self) -> Lay:
+        owned = owned_levels(self.labels, self._own_blocks)
+        if self.task.settings is None:
+            return Lay(self._seen, owned, np.zeros(0, np.int64), self.n_classes, self._own_blocks)
+        return Lay(self._numbered(), owned, self.lost, self.tables.root.n_objects, self._own_blocks)
 
     def _number(self) -> Number:
         owned = owned_levels(self.labels, self.blocks)

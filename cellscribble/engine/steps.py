@@ -82,7 +82,8 @@ class See:
     """Ask the network about a block.
 
     `probability` (K, *spatial) uint8, 255 for certain, may be None, as may `uncertainty` (1, *spatial)
-    uint8, `empty` and `cut`, which decides about background before `decide` does.
+    uint8, `empty` and `cut`, which decides about background before `decide` does. `exact` is told the probability
+    as it is, where another grid is to be made of it.
     """
 
     image: ImageVolume
@@ -96,6 +97,7 @@ class See:
     empty: EmptyTest | None
     uncertainty: Any = None
     cut: BlockCut | None = None
+    exact: Callable[[int, npt.NDArray[np.float32]], None] | None = None
 
     def __call__(self, k: int) -> str:
         block = padded_block(self.grid, k, self.meta.halo_px, self.meta.stride_multiple)
@@ -104,6 +106,11 @@ class See:
         if self.empty is not None and self.empty(pixels):
             if self.probability is not None:
                 self.probability[(0, *block.write)] = 255
+            if self.exact is not None:
+                sizes = [s.stop - s.start for s in block.write]
+                background = np.zeros((len(self.meta.classes), *sizes), np.float32)
+                background[0] = 1
+                self.exact(k, background)
             return EMPTY
         normalised = self.intensity.apply(pixels)
         around = self.network(normalised)
@@ -112,6 +119,8 @@ class See:
             self.probability[(slice(None), *block.write)] = np.rint(probability * 255).astype(np.uint8)
         if self.uncertainty is not None:
             self.uncertainty[(0, *block.write)] = uncertainty(probability)
+        if self.exact is not None:
+            self.exact(k, probability)
         if self.cut is not None:
             probability = self.cut(self.grid, k, around, normalised, block.read)
         seen = self.decide(probability)

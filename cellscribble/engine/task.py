@@ -12,6 +12,7 @@ from cellscribble.core.volume import ImageVolume
 from cellscribble.engine.options import PredictOptions
 from cellscribble.infer.blockwise import READ_ERRORS, reading
 from cellscribble.infer.predict import CLASSES, segmenter_of
+from cellscribble.infer.resample import seen_as
 from cellscribble.segment.parameters import InstanceParameters
 
 
@@ -25,6 +26,7 @@ class Task:
     skip_damaged : whether blocks that cannot be read are left out instead of ending the run
     version : of OME-Zarr that is written
     source : path from the labels to their image, where they become part of it
+    shape : spatial shape in which the network sees the image; None for its own (`Fit.shape`)
     """
 
     image: ImageVolume
@@ -35,10 +37,23 @@ class Task:
     version: str = "0.4"
     uncertainty: bool = False
     source: str = ""
+    shape: tuple[int, ...] | None = None
+
+    @property
+    def seen(self) -> ImageVolume:
+        """The image as the network sees it."""
+        return self.image if self.shape is None else seen_as(self.image, self.shape)
 
 
-def task_of(image: ImageVolume, model: Model, options: PredictOptions, version: str, source: str = "") -> Task:
-    """What these options ask of an image; `version` and `source` as in `Task`.
+def task_of(
+    image: ImageVolume,
+    model: Model,
+    options: PredictOptions,
+    version: str,
+    source: str = "",
+    shape: tuple[int, ...] | None = None,
+) -> Task:
+    """What these options ask of an image; `version`, `source` and `shape` as in `Task`.
 
     Raises
     ------
@@ -55,6 +70,7 @@ def task_of(image: ImageVolume, model: Model, options: PredictOptions, version: 
         version=version,
         uncertainty=options.uncertainty,
         source=source,
+        shape=shape,
     )
 
 
@@ -67,7 +83,7 @@ def facts_of(task: Task, meta: ModelMetadata, block_px: Sequence[int]) -> dict[s
         As `predict_probability`.
     """
     with reading(task.image):
-        intensity = fit_intensity(task.image, meta.intensity, READ_ERRORS if task.skip_damaged else ())
+        intensity = fit_intensity(task.seen, meta.intensity, READ_ERRORS if task.skip_damaged else ())
     return {
         "block_px": list(block_px),
         "low": list(intensity.low),

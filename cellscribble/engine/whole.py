@@ -13,6 +13,7 @@ from cellscribble.engine.costs import (
     OTHER_BYTES,
     USUAL_CUT_BYTES,
     Costs,
+    CutBytes,
     Work,
     expected_seconds,
     network_tile,
@@ -67,11 +68,11 @@ def plan_whole(
 
 
 def _bytes(
-    image: ImageVolume, seen: Work, n_classes: int, costs: Costs, block_px: Sequence[int], cut_bytes: int
+    image: ImageVolume, seen: Work, n_classes: int, costs: Costs, block_px: Sequence[int], cut_bytes: CutBytes
 ) -> int:
     network = math.prod(network_tile(seen, block_px)) * costs.network_bytes * NETWORK_MARGIN
     network += math.prod(network_window(seen, block_px)) * seen.read_bytes
-    cut = 0 if seen.cut_halo_px is None else cut_bytes
+    cut = 0 if seen.cut_halo_px is None else max(cut_bytes)
     probability = 4 * n_classes * (2 if seen.graph_cut else 1)
     whole = seen.n_pixels * (probability + max(FOREGROUND_BYTES, cut) + WRITE_BYTES)
     if seen.shape != image.spatial_shape:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from cellscribble.engine.tiff_result import save_as_tiffs
 from cellscribble.engine.unfinished import Unfinished, check_targets, open_unfinished
 from cellscribble.engine.workers import DaskExecutor
 from cellscribble.engine.write import overlay
+from cellscribble.infer.fit import Fit
 from cellscribble.infer.predict import segmenter_of
 from cellscribble.infer.runner import CPU, usable_cores
 from cellscribble.io.atomic import save_json, writing
@@ -48,7 +50,7 @@ from cellscribble.io.remote import is_url
 def segment_to_zarr(
     job: Job,
     image: ImageVolume,
-    fit_notes: Sequence[str],
+    fit: Fit,
     model: Model,
     planner: Planner | None,
     options: PredictOptions,
@@ -57,15 +59,14 @@ def segment_to_zarr(
     planned: Callable[[Plan, Work], None] = lambda plan, work: None,
     cluster: DaskExecutor | None = None,
 ) -> dict[str, Any] | None:
-    """Segment an image that fits the model as it is, and write what `job` names.
+    """Segment an image, and write what `job` names.
 
     A run that was interrupted is gone on with, if model, settings and image are the same. With
     `options.shard` only that part is done, and nothing is put to its place.
 
     Parameters
     ----------
-    fit_notes : what `check_fit` had to say of it
-    model : as the image sees it (`Fit.metadata`)
+    fit : how it is put to the model
     planner : of the network; None to finish a run of which all blocks have been seen, by shards
     record : how the result is made; what is found is added to it
     say : told about the progress
@@ -87,11 +88,12 @@ def segment_to_zarr(
         As `predict`.
     """
     start = time.perf_counter()
+    model = replace(model, metadata=fit.metadata)
     name, parameters = segmenter_of(model, as_classes=options.as_classes, threshold=options.threshold)
-    task = task_of(image, model, options, written_version(job, options), SOURCE if job.into else "")
+    task = task_of(image, model, options, written_version(job, options), SOURCE if job.into else "", fit.shape)
     segmenter = {"name": name, "parameters": parameters}
     provider = _provider_before(job) if planner is None else planner.runner.provider
-    key = _key(job, image, model, provider, segmenter, options)
+    key = _key(job, task, model, provider, segmenter, options)
 
     check_targets(job.unfinished, key, job.targets, options.overwrite)
     plan: Plan | None = None
@@ -114,7 +116,7 @@ def segment_to_zarr(
     with writing(job.unfinished), open_unfinished(job.unfinished, key, facts, shard, may_empty) as unfinished:
         # While we waited for the folder another run may have finished.
         check_targets(job.unfinished, key, job.targets, options.overwrite)
-        notes = [*fit_notes, *((unfinished.note,) if unfinished.note else ())]
+        notes = [*fit.notes, *((unfinished.note,) if unfinished.note else ())]
         if not unfinished.publishing:
             with _large_run(task, unfinished, job, model, planner, plan, options, cluster, say) as run:
                 if planner is None:
@@ -154,13 +156,15 @@ def _provider_before(job: Job) -> str:
 
 
 def _key(
-    job: Job, image: ImageVolume, model: Model, provider: str, segmenter: dict[str, Any], options: PredictOptions
+    job: Job, task: Task, model: Model, provider: str, segmenter: dict[str, Any], options: PredictOptions
 ) -> dict[str, Any]:
     """What must be the same for a run to be gone on with."""
+    data = task.image.data
     return {
         "cellscribble": __version__,
         "model": model.sha256,
-        "image": {**fingerprint(job.image), "shape": list(image.data.shape), "dtype": str(image.data.dtype)},
+        "image": {**fingerprint(job.image), "shape": list(data.shape), "dtype": str(data.dtype)},
+        "seen_shape": task.shape and list(task.shape),
         "segmenter": segmenter,
         "provider": provider,
         "axes": options.axes,

@@ -1,18 +1,12 @@
-"""Whether an image fits a model: dimensions, channels, pixel size; and the resampling that makes it fit."""
+"""Whether an image fits a model: dimensions, channels, pixel size."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from dataclasses import dataclass
 
 from cellscribble.bundle import ModelMetadata
 from cellscribble.core.errors import InputError, ModelError
-from cellscribble.core.labels import label_dtype
 from cellscribble.core.volume import ImageVolume
 from cellscribble.infer.planes import over_planes
 
@@ -23,9 +17,6 @@ BY_CUT = (
     "what is cell is decided by a graph cut, block by block; near the faces of blocks a few pixels may fall "
     "otherwise than in one cut of the whole"
 )
-
-MAX_RESAMPLED_BYTES = 1 << 34
-"""An image is resampled in memory, as float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +87,6 @@ def check_fit(
             "as it is" + (f", --level takes another of its levels ({listed})" if len(levels_um) > 1 else "")
         )
     shape = tuple(max(1, round(n * r)) for n, r in zip(image.spatial_shape, ratios, strict=True))
-    n_bytes = 4 * image.n_channels * max(math.prod(shape), math.prod(image.spatial_shape))
-    if n_bytes > MAX_RESAMPLED_BYTES:
-        raise InputError(
-            f"image {image.name!r} is too large to resample in memory ({n_bytes / 1e9:.0f} GB); "
-            "save it at the model's pixel size, or take the --level of its pyramid that is nearest"
-        )
     return Fit(meta, shape, (*notes, f"resampled from {format_um(have)} to the model's {format_um(want)}"))
 
 
@@ -134,57 +119,6 @@ def _check_channels(image: ImageVolume, meta: ModelMetadata) -> tuple[str, ...]:
     if image.channel_names and not image.is_rgb and image.channel_names != meta.channels:
         return (f"channels are called {kind}; the model was trained on {', '.join(meta.channels)}",)
     return ()
-
-
-def resample_image(image: ImageVolume, shape: Sequence[int]) -> ImageVolume:
-    """The image at another spatial shape, same dtype: linear, smoothed first where it shrinks."""
-    source = np.asarray(image.data)
-    channels = [_resize(channel.astype(np.float32), shape, smooth=True) for channel in source]
-    data = np.stack(channels)
-    if source.dtype.kind in "ui":
-        # The dtype carries the range of a colour picture (`IntensityRule` "range").
-        limits = np.iinfo(source.dtype)
-        data = np.clip(np.rint(data), limits.min, limits.max).astype(source.dtype)
-    pixel_size = image.pixel_size_um and tuple(
-        um * old / new for um, old, new in zip(image.pixel_size_um, image.spatial_shape, shape, strict=True)
-    )
-    return replace(image, data=data, pixel_size_um=pixel_size, levels=())
-
-
-def _resize(plane: npt.NDArray[np.float32], shape: Sequence[int], *, smooth: bool) -> Any:
-    from skimage.transform import resize
-
-    return resize(  # type: ignore[no-untyped-call]
-        plane, tuple(shape), order=1, mode="edge", preserve_range=True, anti_aliasing=smooth
-    )
-
-
-def resample_probability(probability: npt.NDArray[np.float32], shape: Sequence[int]) -> npt.NDArray[np.float32]:
-    """Probability (K, *spatial) at another spatial shape, linear; it still sums to 1."""
-    out = np.empty((len(probability), *shape), np.float32)
-    for plane, resized in zip(probability, out, strict=True):
-        resized[...] = _resize(plane, shape, smooth=False)
-    return out
-
-
-def resample_labels(
-    labels: npt.NDArray[np.integer], shape: Sequence[int], *, consecutive: bool
-) -> npt.NDArray[np.integer]:
-    """Labels (*spatial) at another shape: each pixel takes the label under its centre.
-
-    consecutive : number the objects 1..n again, since small ones can fall between two centres
-    """
-    indices = [
-        ((np.arange(new) + 0.5) * old / new).astype(np.intp) for old, new in zip(labels.shape, shape, strict=True)
-    ]
-    out: npt.NDArray[np.integer] = labels[np.ix_(*indices)]
-    if not consecutive:
-        return out
-    present = np.zeros(int(labels.max(initial=0)) + 1, bool)
-    present[out.ravel()] = True
-    present[0] = False
-    numbers = np.where(present, np.cumsum(present), 0)
-    return np.asarray(numbers[out], label_dtype(int(present.sum())))
 
 
 def format_um(pixel_size_um: Sequence[float] | None) -> str:

@@ -14,7 +14,8 @@ from cellscribble.core.errors import InputError
 from cellscribble.core.volume import ImageVolume
 from cellscribble.infer.blockwise import Progress, predict_probability
 from cellscribble.infer.cut import block_cut, cut_blocks
-from cellscribble.infer.fit import check_fit, resample_image, resample_labels, resample_probability
+from cellscribble.infer.fit import check_fit
+from cellscribble.infer.resample import close_gaps, missing, resample_image, resample_labels, resample_probability
 from cellscribble.infer.runner import Runner
 from cellscribble.segment.instances import object_classes
 from cellscribble.segment.registry import get_segmenter
@@ -107,11 +108,17 @@ def predict(
     probability = predict_probability(seen, model, runner, block_px, progress)
     decided = probability if cut is None else cut_blocks(seen, probability, meta, cut, block_px)
     labels: npt.NDArray[np.integer] = segment(decided, parameters)
-    if fit.shape is not None:
-        labels = resample_labels(labels, image.spatial_shape, consecutive=name != CLASSES)
-        probability = resample_probability(probability, image.spatial_shape)
-        decided = probability if cut is None else resample_probability(decided, image.spatial_shape)
     several = name != CLASSES and len(meta.classes) > 2
+    of_object = object_classes(labels, decided, parameters) if several else None
+    if fit.shape is not None:
+        n, shape = int(labels.max(initial=0)), image.spatial_shape
+        labels = resample_labels(labels.__getitem__, fit.shape, shape, tuple(slice(0, length) for length in shape))
+        if name != CLASSES:
+            # Small ones can fall between the centres of two pixels.
+            lost = missing(n, [labels])
+            labels = close_gaps(labels, lost, n)
+            of_object = None if of_object is None else np.delete(of_object, lost - 1)
+        probability = resample_probability(probability, shape)
     return Prediction(
         name=image.name,
         probability=probability,
@@ -119,7 +126,7 @@ def predict(
         segmenter=name,
         segmenter_parameters=parameters,
         classes=meta.classes,
-        object_classes=object_classes(labels, decided, parameters) if several else None,
+        object_classes=of_object,
         pixel_size_um=image.pixel_size_um,
         provider=runner.provider,
         notes=(*fit.notes, *((runner.note,) if runner.note else ())),

@@ -50,13 +50,25 @@ def uphill(flat: npt.NDArray[np.int32], shape: Sequence[int], pixels: Ints) -> I
         code[a:b] = key[pixels[a:b] - before] & (2**CODE_BITS - 1)
     target = pixels + np.array([np.dot(step, strides) for step in steps], np.int64)[code]
     # Objects are joined across faces. A step across a corner counts where steps across faces lead
-    # the same way; else two parts that only meet in a corner would be one.
+    # the same way; else two parts that only meet in a corner would be one. Amid foreground they do.
+    rim = np.flatnonzero(~_amid(flat > 0, strides)[pixels])
+    code = code[rim]
     for c, step in enumerate(steps):
         if sum(map(abs, step)) > 1:
-            across = np.flatnonzero(code == c)
+            across = rim[code == c]
             alone = across[~_joined(flat, pixels[across], step, strides)]
             target[alone] = _up_a_face(flat, pixels[alone], strides)
     return np.asarray(target)
+
+
+def _amid(mask: npt.NDArray[np.bool_], strides: Sequence[int]) -> npt.NDArray[np.bool_]:
+    """Whether all pixels around each one, across corners too, are in the flat mask (which has a frame)."""
+    for stride in strides:
+        inner = mask.copy()
+        inner[:-stride] &= mask[stride:]
+        inner[stride:] &= mask[:-stride]
+        mask = inner
+    return mask
 
 
 def _highest_around(flat: npt.NDArray[np.int32], strides: Sequence[int]) -> npt.NDArray[np.int32]:
@@ -82,11 +94,14 @@ def _joined(
     """Whether steps across faces, all in the foreground, make up the step to a foreground pixel."""
     axes = [axis for axis, s in enumerate(step) if s]
     joined = np.full(len(pixels), len(axes) == 1)
-    if len(axes) > 1:
-        for axis in axes:
-            beside = pixels + step[axis] * strides[axis]
-            rest = tuple(0 if k == axis else s for k, s in enumerate(step))
-            joined |= (flat[beside] > 0) & _joined(flat, beside, rest, strides)
+    for axis in axes if len(axes) > 1 else ():
+        # Most are by the first way: the next one is looked for where they are not.
+        left = np.flatnonzero(~joined)
+        beside = pixels[left] + step[axis] * strides[axis]
+        inside = flat[beside] > 0
+        left, beside = left[inside], beside[inside]
+        rest = tuple(0 if k == axis else s for k, s in enumerate(step))
+        joined[left] = _joined(flat, beside, rest, strides)
     return joined
 
 
@@ -99,19 +114,22 @@ def _up_a_face(flat: npt.NDArray[np.int32], pixels: Ints, strides: Sequence[int]
     return best
 
 
-def follow(size: int, pixels: Ints, target: Ints) -> Ints:
-    """Where the way of each pixel ends: each round doubles how far it has been followed."""
-    points_at = np.empty(size, np.int64)
-    points_at[pixels] = target
-    end, going = target.copy(), np.arange(len(pixels))
-    while len(going):
-        here = end[going]
-        further = points_at[here]
-        moved = further != here
-        going, further = going[moved], further[moved]
-        end[going] = further
-        points_at[pixels[going]] = further
-    return end
+def follow(to: Ints) -> Ints:
+    """Where the ways end, of pixels that each point at one of them: each round doubles how far they are followed.
+
+    Parameters
+    ----------
+    to : (P,) int64, the pixel 0..P-1 that each points at, itself at the end of a way
+
+    Returns
+    -------
+    (P,) int64 : the pixel at the end of each one's way
+    """
+    while True:
+        further = to[to]
+        if np.array_equal(further, to):
+            return to
+        to = further
 
 
 def strides_of(shape: Sequence[int]) -> list[int]:

@@ -44,24 +44,31 @@ def find_basins(
     # A frame of background, so that no step leaves the array.
     framed = np.pad(height, 1)
     flat = framed.ravel()
-    pixels = np.flatnonzero(flat)
-    target = uphill(flat, framed.shape, pixels)
+    pixels = np.flatnonzero(flat > 0)
+    place = np.empty(flat.size, np.int64)
+    place[pixels] = np.arange(len(pixels))
+    to = place[uphill(flat, framed.shape, pixels)]
     # The outermost pixels of the window do not see all that is around them: there the view ends.
     seen = tuple(
         slice(1 + (low > 0), n + 1 - (low + n < whole))
         for low, n, whole in zip(origin, height.shape, shape, strict=True)
     )
-    target = np.where(_region(framed.shape, seen)[pixels], target, pixels)
-    end = follow(flat.size, pixels, target)
+    unseen = np.flatnonzero(~_region(framed.shape, seen)[pixels])
+    to[unseen] = unseen
+    del place
+    end = follow(to)
 
     block = tuple(slice(s.start + 1, s.stop + 1) for s in own)
-    in_block = _region(framed.shape, block)
-    mine = in_block[pixels]
-    pixels, target, end = pixels[mine], target[mine], end[mine]
-    ends, basin = _number(flat.size, end)
+    in_block = _region(framed.shape, block)[pixels]
+    mine = np.flatnonzero(in_block)
+    ends, basin = _number(len(pixels), end[mine])
     inside = in_block[ends]
-    summit = np.where(inside, ends, _highest_exits(flat, target, basin, in_block, len(ends)))
-    first = np.zeros_like(ends)
+    leaves = np.flatnonzero(~in_block[to[mine]])
+    exits = pixels[to[mine[leaves]]]
+    del to, end
+    summit = np.where(inside, pixels[ends], _highest_exits(flat, exits, basin[leaves], len(ends)))
+    pixels = pixels[mine]
+    first = np.zeros(len(ends), np.int64)
     first[basin[::-1]] = pixels[::-1]
     numbers = np.zeros(framed.shape, np.int32)
     numbers.ravel()[pixels] = basin + 1
@@ -93,25 +100,24 @@ def _region(shape: Sequence[int], slices: tuple[slice, ...]) -> npt.NDArray[np.b
     return region.ravel()
 
 
-def _number(size: int, end: Ints) -> tuple[Ints, npt.NDArray[np.int32]]:
-    """The different ends in order, and for each pixel which of them is its own."""
-    number = np.zeros(size, np.int32)
-    number[end] = 1
-    ends = np.flatnonzero(number)
+def _number(n: int, end: Ints) -> tuple[Ints, npt.NDArray[np.int32]]:
+    """The different ones of the `end`s 0..n-1 in order, and for each which of them it is."""
+    is_end = np.zeros(n, bool)
+    is_end[end] = True
+    ends = np.flatnonzero(is_end)
+    number = np.empty(n, np.int32)
     number[ends] = np.arange(len(ends), dtype=np.int32)
     return ends, number[end]
 
 
-def _highest_exits(
-    flat: npt.NDArray[np.int32], target: Ints, basin: npt.NDArray[np.int32], in_block: npt.NDArray[np.bool_], n: int
-) -> Ints:
-    """For each basin the highest pixel outside by which it leaves the block, of equal ones the first; 0 if none.
+def _highest_exits(flat: npt.NDArray[np.int32], exits: Ints, basin: npt.NDArray[np.int32], n: int) -> Ints:
+    """For each of n basins the highest of its pixels outside of the block, of equal ones the first; 0 if none.
 
     The highest, because from there on the way leads up: if the neighbour's basin at that pixel
     leads out again, then by a pixel that is higher still. So asking on and on ends at the summit.
+
+    exits, basin : (L,), by which pixel and of which basin each way leaves
     """
-    leaves = np.flatnonzero(~in_block[target])
-    exits, basin = target[leaves], basin[leaves]
     order = np.lexsort((exits, -flat[exits], basin))[::-1]
     highest = np.zeros(n, np.int64)
     highest[basin[order]] = exits[order]

@@ -57,8 +57,8 @@ def highest_necks(
     pairs: npt.NDArray[np.integer], neck: npt.NDArray[np.int32], n: int
 ) -> tuple[Ints, npt.NDArray[np.int32]]:
     """Each pair of the numbers 0..n-1 once, the smaller first, with the highest of its necks."""
-    low, high = np.sort(pairs.astype(np.int64), axis=1).T
-    key = low * n + high
+    one, two = pairs.T.astype(np.int64)
+    key = np.minimum(one, two) * n + np.maximum(one, two)
     order = np.argsort(key)
     key, neck = key[order], neck[order]
     new = np.ones(len(key), bool)

@@ -98,9 +98,10 @@ def squared_distance(
     dtype = (np.int16 if cap < 2**14 else np.int32) if whole else np.float32
     squared = _along_first_axis(mask, largest_radius_px, spacing[0], np.dtype(dtype), kept[0])
     for axis in range(1, mask.ndim):
-        lowered = squared[tuple(kept[k] if k == axis else slice(None) for k in range(mask.ndim))].copy()
+        k = kept[axis]
+        lowered = np.empty([k.stop - k.start if a == axis else n for a, n in enumerate(squared.shape)], dtype)
         for slab in _slabs(lowered.shape, axis):
-            _lower(squared[slab], lowered[slab], axis, spacing[axis], kept[axis].start)
+            _lower(squared[slab], lowered[slab], axis, spacing[axis], k.start)
         squared = lowered
     return squared
 
@@ -119,17 +120,18 @@ def _along_first_axis(
             for to, of in ((slice(step, None), slice(None, -step)), (slice(None, -step), slice(step, None))):
                 np.minimum(steps[to], np.add(steps[of], step, out=moved[of]), out=steps[to])
             covered += step
-        # Each count of steps once, not each pixel.
-        table = np.minimum((np.arange(reach + 1) * spacing) ** 2, largest_radius_px**2).astype(dtype)
-        squared[slab] = table[steps[kept]]
+        if dtype.kind == "i" and spacing == 1:
+            np.multiply(steps[kept], steps[kept], out=squared[slab], dtype=dtype)
+            np.minimum(squared[slab], dtype.type(largest_radius_px**2), out=squared[slab])
+        else:
+            # Each count of steps once, not each pixel.
+            table = np.minimum((np.arange(reach + 1) * spacing) ** 2, largest_radius_px**2).astype(dtype)
+            squared[slab] = table[steps[kept]]
     return squared
 
 
 def _lower(squared: npt.NDArray[Any], lowered: npt.NDArray[Any], axis: int, spacing: float, start: int) -> None:
-    """Lower to the least of ``squared`` at each shift along the axis plus the shift squared, in place.
-
-    `lowered` begins as ``squared`` from `start` on along the axis.
-    """
+    """The least of ``squared`` at each shift along the axis plus the shift squared, from `start` on, to `lowered`."""
     n_all, n = squared.shape[axis], lowered.shape[axis]
     highest = squared.max()
     # A longer shift rises above all there is. Beyond the ends nothing is lower.
@@ -137,16 +139,22 @@ def _lower(squared: npt.NDArray[Any], lowered: npt.NDArray[Any], axis: int, spac
     low, high = max(start - reach, 0), min(start + n + reach, n_all)
     lines = np.moveaxis(squared, axis, 0)[low:high]
     room = ((low - (start - reach), start + n + reach - high), *((0, 0),) * (squared.ndim - 1))
-    source = np.pad(lines, room, constant_values=highest)
-    target = np.moveaxis(lowered, axis, 0)
-    nearer = np.moveaxis(np.empty_like(lowered), axis, 0)
+    around = np.pad(lines, room, constant_values=highest)
+    part = np.zeros_like(around)
+    part[reach : reach + n] = around[reach : reach + n]
+    # A shift of the array as it lies in memory is several times as fast as one of its lines: what it moves over their
+    # ends lies outside of `part`, where 0 stays the least.
+    source, target, stride = _flat(around), _flat(part), _stride(around)
+    nearer = np.empty_like(source)
     for shift in range(1, reach + 1):
-        rise = (shift * spacing) ** 2
+        rise, by = (shift * spacing) ** 2, shift * stride
         if rise >= target.max():
-            return
-        np.minimum(source[reach - shift : reach - shift + n], source[reach + shift : reach + shift + n], out=nearer)
-        nearer += lowered.dtype.type(rise)
-        np.minimum(target, nearer, out=target)
+            break
+        inner = slice(by, -by)
+        np.minimum(source[: -2 * by], source[2 * by :], out=nearer[inner])
+        nearer[inner] += lowered.dtype.type(rise)
+        np.minimum(target[inner], nearer[inner], out=target[inner])
+    np.moveaxis(lowered, axis, 0)[...] = part[reach : reach + n]
 
 
 def _gaussian(sigma: float) -> npt.NDArray[np.float32]:
@@ -162,19 +170,34 @@ def _smooth(
     height: npt.NDArray[np.float32], axis: int, weights: npt.NDArray[np.float32], kept: slice
 ) -> npt.NDArray[np.float32]:
     """The part `kept` along the axis, smoothed along it; reflected at the array's ends."""
-    # Not scipy's filter: it takes one line at a time, this whole slabs.
-    radius, n = len(weights) - 1, kept.stop - kept.start
-    out = np.empty([n if k == axis else length for k, length in enumerate(height.shape)], np.float32)
+    # Not scipy's filter: it takes one line at a time, this whole slabs; shifted as in `_lower`.
+    radius = len(weights) - 1
+    out = np.empty([kept.stop - kept.start if k == axis else n for k, n in enumerate(height.shape)], np.float32)
     for slab in _slabs(out.shape, axis):
-        lines, target = np.moveaxis(height[slab], axis, 0), np.moveaxis(out[slab], axis, 0)
-        lines = np.pad(lines, ((radius, radius), *((0, 0),) * (height.ndim - 1)), mode="symmetric")[kept.start :]
-        np.multiply(lines[radius : radius + n], weights[0], out=target)
-        pair = np.empty_like(lines[:n])
+        lines = np.moveaxis(height[slab], axis, 0)
+        around = np.pad(lines, ((radius, radius), *((0, 0),) * (height.ndim - 1)), mode="symmetric")
+        smooth = around * weights[0]
+        source, target, stride = _flat(around), _flat(smooth), _stride(around)
+        pair = np.empty_like(source)
         for k in range(1, radius + 1):
-            np.add(lines[radius - k : radius - k + n], lines[radius + k : radius + k + n], out=pair)
-            pair *= weights[k]
-            target += pair
+            inner = slice(k * stride, -k * stride)
+            np.add(source[: -2 * k * stride], source[2 * k * stride :], out=pair[inner])
+            pair[inner] *= weights[k]
+            target[inner] += pair[inner]
+        np.moveaxis(out[slab], axis, 0)[...] = smooth[radius + kept.start : radius + kept.stop]
     return out
+
+
+def _flat(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A view of a contiguous array as it lies in memory."""
+    flat = array.ravel("K")
+    assert np.may_share_memory(flat, array), "the array has gaps"
+    return flat
+
+
+def _stride(array: npt.NDArray[Any]) -> int:
+    """How far apart in `_flat` neighbours on the first axis are."""
+    return array.strides[0] // array.itemsize
 
 
 def _slabs(shape: Sequence[int], axis: int) -> Iterator[tuple[slice, ...]]:

@@ -7,9 +7,13 @@ import math
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from cellscribble.segment.ascent import strides_of
 from cellscribble.segment.joining import components
+
+FEW = 32
+"""Where fewer than one pixel in so many may be a hole, they are looked at one by one."""
 
 
 def fill_small_holes(mask: npt.NDArray[np.bool_], largest_hole_px: int) -> npt.NDArray[np.bool_]:
@@ -58,20 +62,27 @@ def _small_areas(
     """Those of the tight `pixels`, flat positions, that make up closed areas of at most `largest_px`."""
     strides = strides_of(shape)
     is_open = np.zeros(len(pixels), bool)
+    # Of noise, pairs would take many times the memory of the mask.
+    sparse = len(pixels) * FEW < mask.size
     one, two = [], []
     # Objects are joined across faces, so background is joined across corners too.
     for step in itertools.product((-1, 0, 1), repeat=len(shape)):
         beside = pixels + int(np.dot(step, strides))
         joined = tight[beside]
         is_open |= ~(joined | mask[beside])
-        if step > (0,) * len(shape):
+        if sparse and step > (0,) * len(shape):
             one.append(np.flatnonzero(joined))
             two.append(np.searchsorted(pixels, beside[joined]))
-    area = components(np.stack([np.concatenate(one), np.concatenate(two)], axis=1), len(pixels))
+    if sparse:
+        area = components(np.stack([np.concatenate(one), np.concatenate(two)], axis=1), len(pixels))
+    else:
+        labels, _ = ndimage.label(tight.reshape(shape), np.ones((3,) * len(shape)))
+        area = labels.ravel()[pixels] - 1
     size = np.bincount(area)
     n, small = len(size), size <= largest_px
     small[area[is_open]] = False
-    for place in np.unravel_index(pixels, shape):
+    for axis, stride in enumerate(strides):
+        place = pixels // stride % shape[axis]
         low, high = np.full(n, max(shape)), np.zeros(n, np.int64)
         np.minimum.at(low, area, place)
         np.maximum.at(high, area, place)

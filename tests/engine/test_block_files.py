@@ -15,7 +15,9 @@ def test_any_window_reads_what_was_written_and_0_elsewhere(tmp_path_factory, dat
     shape = data.draw(st.sampled_from([(17, 30), (5, 9, 11)]))
     grid = BlockGrid(shape, tuple(data.draw(st.integers(1, n + 3)) for n in shape))
     files = BlockFiles(tmp_path_factory.mktemp("array"), grid, np.uint32)
-    whole = np.arange(1, np.prod(shape) + 1, dtype=np.uint32).reshape(shape)
+    # Of one, two or four bytes, in the same array too.
+    largest = data.draw(st.sampled_from([1, 1000]))
+    whole = largest * np.arange(1, np.prod(shape) + 1, dtype=np.uint32).reshape(shape)
     expected = np.zeros_like(whole)
     for k in data.draw(st.sets(st.integers(0, len(grid) - 1))):
         files.write(k, whole[grid.box(k)])

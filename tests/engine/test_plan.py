@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellscribble.core.errors import InputError
-from cellscribble.engine.costs import MOST_CUT_BYTES, Costs, Work, peak_bytes
+from cellscribble.engine.costs import MOST_CUT_BYTES, Costs, CutBytes, Work, peak_bytes
 from cellscribble.engine.memory import parse_bytes
 from cellscribble.engine.plan import make_plan, usual_plan
 from cellscribble.infer.blockwise import DEFAULT_BLOCK_PX, PLANES_BLOCK_PX
 
 MIB = 2**20
+NOTHING = CutBytes(0, 0)
 COSTS = Costs(held_bytes=120 * MIB, reached_bytes=0, network_bytes=250.0, network_s=4e-7)
 
 
@@ -115,7 +116,7 @@ def test_of_planes_that_are_seen_one_by_one_the_network_takes_one():
     stack = replace(work((64, 2000, 2000)), halo_px=(0, 61, 61), multiple=(1, 16, 16))
     planes = replace(stack, by_planes=True)
     block, dear = (32, 384, 384), replace(COSTS, network_bytes=2 * COSTS.network_bytes)
-    more = [peak_bytes(w, dear, block, 1, 0) - peak_bytes(w, COSTS, block, 1, 0) for w in (stack, planes)]
+    more = [peak_bytes(w, dear, block, 1, NOTHING) - peak_bytes(w, COSTS, block, 1, NOTHING) for w in (stack, planes)]
     assert more[0] == pytest.approx(32 * more[1], rel=1e-3)
     plan = usual_plan(planes, COSTS, 64_000 * MIB, 4, None)
     assert plan.seconds <= usual_plan(planes, COSTS, 64_000 * MIB, 4, PLANES_BLOCK_PX).seconds

@@ -19,6 +19,7 @@ from cellscribble.engine.options import PredictOptions
 from cellscribble.infer.find_model import find_model
 from cellscribble.io.images import open_image
 from cellscribble.io.ome_zarr import write_ome_zarr
+from cellscribble.io.tiff import save_image
 from tests.infer.analytic import disks, metadata, write_model
 
 OBJECTS = {"threshold": 0.5, "smallest_object_px": 3, "largest_radius_px": 6.0, "largest_hole_px": 4}
@@ -166,12 +167,10 @@ def test_a_disk_with_too_little_room_for_the_labels_is_named(slide, model, monke
 
 
 def test_an_image_too_large_to_resample_in_memory_is_refused(slide, model, monkeypatch, tmp_path):
-    write_ome_zarr(
-        tmp_path / "fine.zarr", np.asarray(open_image(slide).data), "CYX", (0.2, 0.2), kind="image", n_levels=1
-    )
+    save_image(tmp_path / "fine.tif", np.asarray(open_image(slide).data), "CYX", (0.2, 0.2))
     monkeypatch.setattr(planner, "available_bytes", lambda: 10**6)
     with pytest.raises(InputError, match="too large to resample in memory"):
-        run(tmp_path / "fine.zarr", model, rescale=True)
+        run(tmp_path / "fine.tif", model, tmp_path / "out", rescale=True)
 
 
 def test_a_network_is_measured_as_larger_if_it_is_larger(tmp_path):

@@ -491,13 +491,23 @@ def test_shards_divide_the_small_images_of_a_folder(models, tmp_path):
     assert len(list(out.glob("*_labels.tif"))) == 5
 
 
-def test_an_image_that_is_resampled_is_not_shared(models, tmp_path):
-    meta = replace(models[2].metadata, pixel_size_um=(1.0, 1.0))
-    model = replace(models[2], metadata=meta)
+def test_an_image_that_is_resampled_is_shared_too(models, tmp_path):
+    """Its pixels are finer than the network's in y and coarser in x; some objects lie between them."""
+    pytest.importorskip("distributed", reason="needs the extra cluster")
+    pixels = (255 * (np.random.default_rng(1).random((1, 120, 130)) > 0.8)).astype(np.uint8)
     path = tmp_path / "slide.zarr"
-    write_ome_zarr(path, picture((90, 90)), "CYX", (0.5, 0.5), kind="image")
-    with pytest.raises(InputError, match="leave it out"):
-        run_shard(path, model, 1, 2, rescale=True)
+    write_ome_zarr(path, pixels, "CYX", (0.25, 0.5), kind="image")
+    meta = replace(models[2].metadata, pixel_size_um=(0.3, 0.3))
+    model = open_model(write_model(tmp_path / "model.onnx", meta))
+    options = {"rescale": True, "probability": True, "block_px": (32,)}
+    straight, _ = segment(path, model, **options)
+    expected = contents_of(straight)
+    for i in (1, 2):
+        run_shard(path, model, i, 2, overwrite=True, **options)
+    (job,) = stitch(tmp_path, nothing)
+    assert contents_of(job) == expected
+    job, _ = segment(path, model, overwrite=True, workers=1, **options)
+    assert contents_of(job) == expected
 
 
 def command_of(path: Path, model: Path, *more: str) -> list[str]:

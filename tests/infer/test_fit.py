@@ -4,7 +4,7 @@ import pytest
 from cellscribble.core.errors import InputError, ModelError
 from cellscribble.core.volume import ImageVolume
 from cellscribble.infer import fit
-from cellscribble.infer.fit import check_fit, resample_image, resample_labels, resample_probability
+from cellscribble.infer.fit import check_fit
 from tests.infer.analytic import metadata
 
 
@@ -65,41 +65,7 @@ def test_contradicting_options_are_refused():
         check_fit(image(), metadata(), rescale=True, ignore_pixel_size=True)
 
 
-def test_an_image_too_large_to_resample_points_to_the_pyramid(monkeypatch):
-    monkeypatch.setattr(fit, "MAX_RESAMPLED_BYTES", 100)
-    with pytest.raises(InputError, match="--level"):
-        check_fit(image(size=(1.0, 1.0)), metadata(pixel_size_um=(0.5, 0.5)), rescale=True)
-
-
 def test_other_channel_names_are_said():
     found = check_fit(image(channel_names=("GFP",)), metadata())
     assert found.notes[0] == "channels are called GFP; the model was trained on DAPI"
     assert "RGB" in check_fit(image(3, is_rgb=True), metadata(2, 3)).notes[0]
-
-
-def test_a_resampled_image_keeps_dtype_range_and_extent():
-    source = ImageVolume(np.full((3, 8, 10), 250, np.uint8), "CYX", (1.0, 1.0), "a", is_rgb=True)
-    out = resample_image(source, (16, 5))
-    assert out.data.shape == (3, 16, 5)
-    assert out.data.dtype == np.uint8
-    assert (out.data == 250).all()
-    assert out.pixel_size_um == (0.5, 2.0)
-
-
-def test_resampled_labels_are_the_labels_under_the_pixel_centres():
-    labels = np.array([[1, 1, 2, 2], [1, 1, 2, 2]], np.uint16)
-    np.testing.assert_array_equal(resample_labels(labels, (1, 2), consecutive=True), [[1, 2]])
-    big = np.kron(labels, np.ones((3, 3), np.uint16))
-    np.testing.assert_array_equal(resample_labels(big, (2, 4), consecutive=True), labels)
-
-
-def test_objects_that_fall_between_pixels_leave_no_gap_in_the_numbers():
-    labels = np.array([[1, 2, 2, 3]], np.uint16)
-    np.testing.assert_array_equal(resample_labels(labels, (1, 2), consecutive=True), [[1, 2]])
-    np.testing.assert_array_equal(resample_labels(labels, (1, 2), consecutive=False), [[2, 3]])
-
-
-def test_resampled_probability_sums_to_one(rng):
-    p = rng.random((8, 10), np.float32)
-    out = resample_probability(np.stack([1 - p, p]), (13, 7))
-    np.testing.assert_allclose(out.sum(axis=0), 1, atol=1e-5)

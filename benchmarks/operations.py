@@ -1,0 +1,197 @@
+"""Operations: processor time of a Mpixel by network, tile size and arithmetic; and what int8 does to the answer.
+
+    python benchmarks/operations.py DATA --out operations.csv
+
+The networks, on one thread of ONNX Runtime (float32, or int8: static QDQ, 8-bit weights a channel, `reduce_range`,
+which processors without VNNI need; fitted to training images): the shipped model, and with random weights the light
+network and the ResNet-34 U-Net in 2D, and the light one in 3D. With openvino installed each float network runs there
+too. Pixels are those that are kept of a tile, its halo (the network's receptive field) costs. Variants take turns, and
+the least of --rounds counts, since other programs may be at work. IoU is that of the foreground with masks drawn by
+hand, of the shipped model on dsb_fluo/val.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
+from table import append_row
+
+from cellscribble.bundle import ModelMetadata, open_model
+from cellscribble.core.blocks import padded_shape
+from cellscribble.core.intensity import fit_intensity
+from cellscribble.infer.find_model import find_model
+from cellscribble.io.images import list_images, open_image
+from cellscribble.nn.build import build_network, receptive_field_px
+
+Network = Callable[[np.ndarray], np.ndarray]
+COLUMNS = ("network", "arithmetic", "tile_px", "halo_px", "cpu_s_mpixel", "to_float")
+
+
+def tiles_of(folder: Path, n: int, multiple: tuple[int, ...]) -> Iterator[tuple[np.ndarray, Path]]:
+    """Normalised images (1, C, *spatial) float32, cut to the network's stride, and their files."""
+    meta = open_model(find_model("nuclei_fluorescence")).metadata
+    for path in list_images(folder)[:n]:
+        image = open_image(path)
+        pixels = fit_intensity(image, meta.intensity).apply(np.asarray(image.data))
+        sizes = [size // m * m for size, m in zip(pixels.shape[1:], multiple, strict=True)]
+        yield pixels[(np.newaxis, slice(None), *(slice(0, size) for size in sizes))], path
+
+
+class Calibration(CalibrationDataReader):  # type: ignore[misc]
+    """The inputs that int8 is fitted to."""
+
+    def __init__(self, inputs: list[np.ndarray]) -> None:
+        self._left = iter(inputs)
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        found = next(self._left, None)
+        return None if found is None else {"image": found}
+
+
+def to_int8(path: Path, inputs: list[np.ndarray]) -> Path:
+    """The network as int8, beside `path`."""
+    ready, out = path.with_suffix(".ready.onnx"), path.with_suffix(".int8.onnx")
+    quant_pre_process(str(path), str(ready), skip_symbolic_shape=True)
+    quantize_static(
+        str(ready),
+        str(out),
+        Calibration(inputs),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        reduce_range=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+    )
+    return out
+
+
+def random_network(name: str, ndim: int, folder: Path) -> tuple[Path, tuple[int, ...], tuple[int, ...]]:
+    """A network with random weights as ONNX, its halo and its stride."""
+    torch.manual_seed(0)
+    network = build_network(name, 1, 2, ndim).eval()
+    halo, multiple = receptive_field_px(network, 1), tuple(network.stride_multiple)
+    path = folder / f"{name}{ndim}.onnx"
+    axes = {0: "n", **{2 + axis: f"axis{axis}" for axis in range(ndim)}}
+    example = torch.zeros(1, 1, *(2 * m for m in multiple))
+    with warnings.catch_warnings():
+        # Deprecated, and what `cellscribble export` uses: it says why.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            network,
+            (example,),
+            str(path),
+            input_names=["image"],
+            output_names=["probability"],
+            dynamic_axes={"image": axes, "probability": axes},
+            opset_version=17,
+            dynamo=False,
+        )
+    return path, halo, multiple
+
+
+def networks(
+    shipped: Path, meta: ModelMetadata, inputs: list[np.ndarray], folder: Path
+) -> Iterator[tuple[str, Path, tuple[int, ...], tuple[int, ...], Path | None]]:
+    """Name, file, halo and stride of each, and its int8, made when its turn comes."""
+    yield "shipped", shipped, meta.halo_px, meta.stride_multiple, to_int8(shipped, inputs)
+    for name, ndim in (("light", 2), ("light", 3), ("resnet34", 2)):
+        yield f"{name} {ndim}D", *random_network(name, ndim, folder), None
+
+
+def in_onnxruntime(path: Path) -> Network:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.enable_mem_pattern = 1, False
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return lambda tile: np.asarray(session.run(["probability"], {"image": tile})[0])
+
+
+def in_openvino(path: Path) -> Network | None:
+    """None where it is not installed."""
+    try:
+        import openvino
+    except ImportError:
+        return None
+    settings = {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino.Core().compile_model(str(path), "CPU", settings)
+    return lambda tile: np.asarray(compiled({"image": tile})[0])
+
+
+def cpu_s_mpixel(variants: dict[str, Network], tile: np.ndarray, kept: float, rounds: int) -> dict[str, float]:
+    """Least processor seconds of a kept Mpixel, of each."""
+    least: dict[str, float] = {}
+    for name, network in variants.items():
+        network(tile)
+        least[name] = np.inf
+    for _ in range(rounds):
+        for name, network in variants.items():
+            began = time.process_time()
+            network(tile)
+            least[name] = min(least[name], (time.process_time() - began) / kept * 1e6)
+    return least
+
+
+def overlap(network: Network, data: Path, n: int, multiple: tuple[int, ...]) -> tuple[float, np.ndarray]:
+    """IoU of the foreground of all pixels with the masks, and the foreground itself."""
+    both, either, found = 0, 0, []
+    for tile, path in tiles_of(data / "dsb_fluo/val/images", n, multiple):
+        inside = network(tile)[0, 0] < 0.5
+        truth = np.asarray(open_image(data / "dsb_fluo/val/labels" / path.name).data)[0] > 0
+        truth = truth[tuple(slice(0, size) for size in inside.shape)]
+        both, either = both + int((inside & truth).sum()), either + int((inside | truth).sum())
+        found.append(inside.ravel())
+    return both / either, np.concatenate(found)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--tiles", type=int, nargs="+", default=[256, 512, 1024])
+    parser.add_argument("--images", type=int, default=40, help="for int8: as many to fit it, as many to compare")
+    parser.add_argument("--out", type=Path, help="append the rows to this CSV")
+    arguments = parser.parse_args()
+    shipped = open_model(find_model("nuclei_fluorescence"))
+    print("".join(f"{name:>16}" for name in COLUMNS))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        copy = folder / "shipped.onnx"
+        copy.write_bytes(shipped.path.read_bytes())
+        meta = shipped.metadata
+        inputs = [t for t, _ in tiles_of(arguments.data / "dsb_fluo/train/images", arguments.images, (16, 16))]
+        for who, path, halo_px, multiple, int8 in networks(copy, meta, inputs, folder):
+            variants = {"float32": in_onnxruntime(path), "openvino": in_openvino(path)}
+            variants |= {"int8": in_onnxruntime(int8)} if int8 else {}
+            running = {kind: network for kind, network in variants.items() if network is not None}
+            halo = padded_shape(halo_px, multiple)
+            for tile_px in arguments.tiles if len(halo) == 2 else [64]:
+                sizes = padded_shape([tile_px + 2 * h for h in halo], multiple)
+                tile: np.ndarray = np.random.default_rng(0).random((1, 1, *sizes), np.float32)
+                found = cpu_s_mpixel(running, tile, tile_px ** len(halo), arguments.rounds)
+                for kind, seconds in found.items():
+                    values: tuple[Any, ...] = (who, kind, tile_px, halo[-1], round(seconds, 3))
+                    row = dict(zip(COLUMNS, (*values, round(seconds / found["float32"], 2)), strict=True))
+                    print("".join(f"{value!s:>16}" for value in row.values()), flush=True)
+                    if arguments.out:
+                        append_row(arguments.out, COLUMNS, row)
+            if int8:
+                scores = [
+                    overlap(running[kind], arguments.data, arguments.images, multiple) for kind in ("float32", "int8")
+                ]
+                flipped = (scores[0][1] != scores[1][1]).mean()
+                ious = f"float32 {scores[0][0]:.4f}, int8 {scores[1][0]:.4f}"
+                print(f"IoU of the foreground: {ious}; {flipped:.3%} of the pixels differ")
+
+
+if __name__ == "__main__":
+    main()
