@@ -35,8 +35,11 @@ INSTALL = [
 # Images behind a URL; botocore, which s3fs brings along, takes 30 MB.
 HTTP = ["fsspec>=2024.12", "aiohttp>=3.9"]
 REMOTE = [*HTTP, "s3fs>=2024.12"]
+# FijiSession and the Appose worker: small, and without Java itself.
+FIJI = ["jpype1>=1.5", "appose>=0.12"]
 TEST = [
     *HTTP,
+    *FIJI,
     "pytest>=8.3",
     "hypothesis>=6.100",
     "ruff>=0.9",
@@ -70,7 +73,7 @@ setup(
     package_data={"cellscribble": ["py.typed"], **SHIPPED},
     install_requires=INSTALL,
     extras_require={
-        "fiji": ["pyimagej>=1.5", "scyjava>=1.10"],
+        "fiji": FIJI,
         "cluster": ["distributed>=2025.1"],
         "remote": REMOTE,
         "test": TEST,
