@@ -39,10 +39,13 @@ REMOTE = [*HTTP, "s3fs>=2024.12"]
 COMPARE = ["scikit-learn>=1.5"]
 # Tables as Parquet; 55 MB.
 PARQUET = ["pyarrow>=18"]
+# FijiSession and the Appose worker: small, and without Java itself.
+FIJI = ["jpype1>=1.5", "appose>=0.12"]
 TEST = [
     *HTTP,
     *COMPARE,
     *PARQUET,
+    *FIJI,
     "pytest>=8.3",
     "hypothesis>=6.100",
     "ruff>=0.9",
@@ -75,7 +78,7 @@ setup(
     package_data={"cellscribble": ["py.typed"], **SHIPPED},
     install_requires=INSTALL,
     extras_require={
-        "fiji": ["pyimagej>=1.5", "scyjava>=1.10"],
+        "fiji": FIJI,
         "cluster": ["distributed>=2025.1"],
         "compare": COMPARE,
         "parquet": PARQUET,

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from cellscribble._version import __version__
 from cellscribble.bridge import fiji as bridge
+from cellscribble.bridge.find import FIJI_VARIABLES, find_fiji, find_imagej_jar
 from cellscribble.infer.find_model import shipped_models
 from cellscribble.infer.runner import CUDA, cuda_device_present
 
@@ -41,18 +42,6 @@ PACKAGES = (
     "yaozarrs",
 )
 CODECS = ("ZLIB", "LZW", "JPEG8", "JPEG2K", "ZSTD", "BLOSC", "PACKBITS")
-FIJI_PROGRAMS = (
-    "fiji",
-    "Fiji",
-    "fiji-linux-x64",
-    "fiji-macos-arm64",
-    "fiji-windows-x64",
-    "ImageJ-linux64",
-    "ImageJ-win64",
-    "ImageJ-macosx",
-)
-FIJI_VARIABLES = ("CELLSCRIBBLE_FIJI", "FIJI_DIR")
-FIJI_FOLDERS = ("Fiji.app", "Fiji")
 
 _TORCH_PROBE = """
 import json, torch
@@ -250,28 +239,6 @@ def find_plugin(name: str) -> Path | None:
     package = Path(__file__).parent
     places = (package / "plugins" / name, package.parent / "plugins" / name)
     return next((place for place in places if place.is_dir()), None)
-
-
-def find_fiji() -> Path | None:
-    """Fiji's folder: by environment variable, then on PATH, then in the usual places."""
-    for variable in FIJI_VARIABLES:
-        given = os.environ.get(variable)
-        if given and Path(given).exists():
-            return Path(given)
-    for name in FIJI_PROGRAMS:
-        program = shutil.which(name)
-        if program:
-            return Path(program).resolve().parent
-    places = [Path.home() / part for part in ("", "Applications", "Desktop", "Downloads", "opt")]
-    places += [Path(p) for p in ("/opt", "/usr/local", "/Applications", "C:/", "C:/Program Files")]
-    return next((p / name for p in places for name in FIJI_FOLDERS if (p / name).is_dir()), None)
-
-
-def find_imagej_jar(fiji: Path | None) -> Path | None:
-    """ImageJ 1 itself: in Fiji's jars, or where Debian puts it."""
-    jars = sorted((fiji / "jars").glob("ij-1.*.jar")) if fiji is not None else []
-    debian = Path("/usr/share/java/ij.jar")
-    return jars[-1] if jars else debian if debian.is_file() else None
 
 
 def find_cellprofiler() -> Path | None:

@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import tifffile
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
@@ -44,13 +43,13 @@ def main() -> None:
         imagej = ImageJ(Path(folder), display)
         images = Path(folder) / "images"
         images.mkdir()
-        for path in sorted(EXAMPLES.glob("*.tif"))[:3]:
-            # Packed with a predictor, which ImageJ 1.53 does not undo.
-            tifffile.imwrite(images / path.name, tifffile.imread(path))
+        for path in sorted(EXAMPLES.glob("*.png"))[:3]:
+            shutil.copy(path, images)
         (imagej.plugins / "plugins").mkdir(parents=True)
         install(imagej.plugins)
         annotate(imagej, images)
         predict(imagej, images)
+        suggest(imagej, images)
 
 
 def annotate(imagej: ImageJ, images: Path) -> None:
@@ -103,6 +102,28 @@ def predict(imagej: ImageJ, images: Path) -> None:
     wait_for(ready.exists, 60)
     time.sleep(1)
     keep(imagej, "fiji_predict.png", (20, 0, 1280, 640))
+    process.kill()
+    process.communicate()
+
+
+def suggest(imagej: ImageJ, images: Path) -> None:
+    ready = imagej.folder / "suggested"
+    process = imagej.start(
+        "-macro",
+        f"""
+        open({quote(images / "nuclei_03.png")});
+        run("Set... ", "zoom={100 * ZOOM}");
+        setLocation(30, 90);
+        run("CellScribble Suggest regions", "model=nuclei_fluorescence number=5 size=64");
+        selectWindow("ROI Manager");
+        setLocation(560, 90);
+        wait(800);
+        File.saveString("x", {quote(ready)});
+        """,
+    )
+    wait_for(ready.exists, 60)
+    time.sleep(1)
+    keep(imagej, "fiji_suggest.png", (20, 0, 1180, 640))
     process.kill()
     process.communicate()
 

@@ -105,6 +105,11 @@ def plugin_texts() -> dict[str, str]:
     return {name: header + text for name, text in texts.items()}
 
 
+def common_macro() -> str:
+    """The functions that all commands share, as a text for ImageJ."""
+    return (_source() / COMMON).read_text(encoding="ascii")
+
+
 def _source() -> Path:
     package = Path(__file__).parents[1]
     for place in (package / "plugins" / "fiji", package.parent / "plugins" / "fiji"):

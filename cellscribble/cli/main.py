@@ -18,6 +18,7 @@ from cellscribble.core.errors import CellScribbleError
 from cellscribble.core.interrupt import Terminated, end_as_at_ctrl_c
 
 COMMANDS: dict[str, tuple[str, str]] = {
+    "annotate": ("cellscribble.cli.annotate:command", "Draw strokes in Fiji."),
     "train": ("cellscribble.cli.train:command", "Train a network from strokes and export model.onnx."),
     "predict": ("cellscribble.cli.predict:command", "Segment images, folders or OME-Zarr with a model."),
     "adapt": ("cellscribble.cli.adapt:command", "Fit a model to one volume or image by strokes on it."),
@@ -25,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "measure": ("cellscribble.cli.measure:command", "Measure objects: tables as CellProfiler exports them."),
     "evaluate": ("cellscribble.cli.evaluate:command", "Score labels against labels drawn by hand."),
     "rois": ("cellscribble.cli.rois:command", "Labels to ImageJ ROIs, and ROIs to labels or scribbles."),
+    "suggest": ("cellscribble.cli.suggest:command", "Mark where a model is least sure."),
     "info": ("cellscribble.cli.info:command", "Show what a model says about itself."),
     "simulate": ("cellscribble.cli.simulate:command", "Make strokes from full label images."),
     "compare": ("cellscribble.cli.compare:command", "Which method suits my images? Several on the same strokes."),

@@ -8,12 +8,16 @@ from typing import Any
 
 from cellscribble.io.paint import BACKGROUND_NAME, FOREGROUND_NAME, Colour, class_of_colour, class_title
 
+SUGGESTION = "suggest"
+"""Boxes that `cellscribble suggest` names, suggest_01: where to draw, no strokes."""
+
 _BACKGROUND = re.compile(r"(bg|background|back)(?![a-z])", re.IGNORECASE)
 _FOREGROUND = re.compile(r"(fg|foreground|fore)(?![a-z])", re.IGNORECASE)
 _NUMBERED = re.compile(r"([a-z]+(?:[ _-][a-z]+)*)[ _-]?\d", re.IGNORECASE)
 # Names that programs give by themselves say nothing about a class.
 _SHAPES = ("roi", "selection", "line", "oval", "rectangle", "polygon", "point", "freehand", "freeline")
-_AUTOMATIC = frozenset((*_SHAPES, "trace", "traced", "overlay", "polyline", "composite", "ellipse", "slice"))
+_OTHERS = ("trace", "traced", "overlay", "polyline", "composite", "ellipse", "slice")
+_AUTOMATIC = frozenset((*_SHAPES, *_OTHERS, SUGGESTION))
 
 
 def class_by_name(name: str) -> str | None:

@@ -17,16 +17,12 @@ from cellscribble.core.errors import InputError
 from cellscribble.io.atomic import atomic_path, check_writable, remove
 from cellscribble.io.label_images import whole_numbers
 from cellscribble.io.outlines import outline
+from cellscribble.io.roi_tiles import TILE_PX, find_tiles, tiles_of
 from cellscribble.io.roi_zip import write_zip
 from cellscribble.io.rois import rasterise, read_rois, slices_of
 
-MAX_SIDE_PX = 60_535
-"""The largest coordinate that ImageJ's 16 bits hold: it takes what is above for negative numbers."""
-
-TILE_PX = 16_384
 _MAX_SHORT_CORNERS = 65_535
 _ID = re.compile(r"(\d+)(?:_z\d+)?")
-_TILE = re.compile(r"_y(\d+)_x(\d+)\.zip")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +72,8 @@ def save_label_rois(path: str | Path, labels: Any, overwrite: bool = False) -> l
     """
     path = Path(path)
     height, width = labels.shape[-2:]
-    if max(height, width) <= MAX_SIDE_PX:
-        corners = {path: (0, 0)}
-        size = max(height, width)
-    else:
-        starts = [(y, x) for y in range(0, height, TILE_PX) for x in range(0, width, TILE_PX)]
-        corners = {path.with_name(f"{path.stem}_y{y}_x{x}.zip"): (y, x) for y, x in starts}
-        size = TILE_PX
+    corners = tiles_of(path, height, width)
+    size = TILE_PX if len(corners) > 1 else max(height, width)
     for target in corners:
         check_writable(target, overwrite)
     written: list[Path] = []
@@ -112,7 +103,7 @@ def paint_labels(path: str | Path, shape: Sequence[int]) -> Painted:
     FileFormatError
         If a file is damaged or holds something else.
     """
-    tiles = [(corner, read_rois(tile)) for tile, corner in _tiles(Path(path))]
+    tiles = [(corner, read_rois(tile)) for tile, corner in find_tiles(Path(path))]
     rois = [roi for _, some in tiles for roi in some]
     found = [_ID.fullmatch(roi.name) for roi in rois]
     named = bool(rois) and all(one and 0 < int(one[1]) < 2**32 for one in found)
@@ -139,17 +130,6 @@ def _paint(labels: npt.NDArray[np.uint32], roi: Any, number: int, path: Any) -> 
     overlapping = int(np.count_nonzero(drawn & (part != 0) & (part != number)))
     part[drawn] = number
     return overlapping
-
-
-def _tiles(path: Path) -> list[tuple[Path, tuple[int, int]]]:
-    if path.is_file():
-        return [(path, (0, 0))]
-    beside = path.parent.glob("*.zip") if path.parent.is_dir() else ()
-    parts = {p: _TILE.fullmatch(p.name[len(path.stem) :]) for p in beside if p.name.startswith(path.stem)}
-    found = [(p, (int(part[1]), int(part[2]))) for p, part in sorted(parts.items()) if part]
-    if not found:
-        raise InputError(f"no ROI file {path}; save one from the ROI Manager (More > Save)")
-    return found
 
 
 def _roi(rings: list[npt.NDArray[np.int_]], name: str, position: int) -> Any:

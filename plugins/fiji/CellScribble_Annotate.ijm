@@ -1,5 +1,6 @@
 // Plugins > CellScribble > CellScribble Annotate
-// run("CellScribble Annotate", "images=[folder or file] classes=[nucleus] width=3");
+// run("CellScribble Annotate", "images=[folder or file] strokes=[] classes=[nucleus] width=3");
+// Strokes: a folder for them where they shall not lie beside the images.
 // Puts a tool for each class into the tool bar and opens the first image without strokes.
 
 begin();
@@ -8,10 +9,12 @@ classes = call("ij.Prefs.get", "cellscribble.classes", "cell");
 if (!by_macro) images = call("ij.Prefs.get", "cellscribble.images", "");
 Dialog.create("CellScribble Annotate");
 Dialog.addDirectory("Images", images);
+Dialog.addString("Strokes (folder; empty: beside the images)", "", 30);
 Dialog.addString("Classes (with commas between, without background)", classes, 20);
 Dialog.addNumber("Width of a stroke", 3, 0, 3, "px");
 Dialog.show();
 images = no_separator(Dialog.getString());
+strokes = no_separator(Dialog.getString());
 classes = split(toLowerCase(Dialog.getString()), ",");
 width = Dialog.getNumber();
 
@@ -23,7 +26,11 @@ if (!File.isDirectory(images)) {
 } else first = "";
 list = list_images(images);
 if (list.length == 0) fail("there is no image in " + images + "; choose a folder with TIFF, PNG, JPEG or BMP files");
-if (!can_write(images + File.separator + ".cellscribble_probe")) fail("nothing can be saved in " + images + "; copy the images into a folder of your own");
+if (strokes == images) strokes = "";
+if (strokes != "" && !File.isDirectory(strokes)) fail("there is no folder " + strokes + " for the strokes; make it, or leave Strokes empty");
+place = images;
+if (strokes != "") place = strokes;
+if (!can_write(place + File.separator + ".cellscribble_probe")) fail("nothing can be saved in " + place + "; give a folder of your own as Strokes");
 if (classes.length < 1 || classes.length > 4) fail("there are " + classes.length + " classes; give one to four, such as nucleus");
 names = "background";
 for (k = 0; k < classes.length; k++) {
@@ -33,6 +40,7 @@ for (k = 0; k < classes.length; k++) {
     names = names + "," + classes[k];
 }
 call("ij.Prefs.set", "cellscribble.images", images);
+call("ij.Prefs.set", "cellscribble.strokes", strokes);
 call("ij.Prefs.set", "cellscribble.classes", substring(names, 11));
 call("ij.Prefs.set", "cellscribble.names", names);
 call("ij.Prefs.set", "cellscribble.width", d2s(width, 0));
@@ -49,14 +57,14 @@ for (k = 0; k < names.length; k++) {
 file = getDirectory("temp") + "cellscribble_tools.txt";
 File.saveString(tools, file);
 run("Install...", "install=[" + file + "]");
-if (first == "") first = first_without_strokes(images, list);
+if (first == "") first = first_without_strokes(place, list);
 open_image(first);
 setTool("Stroke " + names[1] + " Tool");
 done(images + File.separator + first);
 
-function first_without_strokes(images, list) {
+function first_without_strokes(folder, list) {
     for (i = 0; i < list.length; i++)
-        if (!File.exists(images + File.separator + file_name(list[i]) + "_rois.zip")) return list[i];
+        if (!File.exists(folder + File.separator + file_name(list[i]) + "_rois.zip")) return list[i];
     return list[0];
 }
 

@@ -73,32 +73,6 @@ function predict_open_image() {
     showStatus("CellScribble: done");
 }
 
-// The open image (its selection's rectangle, its present time point) as a file of its own.
-function save_copy(image, path, channels, slices, frames) {
-    selectImage(image);
-    Stack.getPosition(channel, slice, frame);
-    // A line or point means nothing here, and Duplicate would take its surroundings only.
-    aside = false;
-    if (selectionType() >= 0 && !is_area(selectionType())) {
-        aside = true;
-        run("Select None");
-    }
-    ranges = "";
-    if (frames > 1) ranges = " channels=1-" + channels + " slices=1-" + slices + " frames=" + frame;
-    run("Duplicate...", "title=cellscribble_input duplicate" + ranges);
-    run("Select None");
-    run("Remove Overlay");
-    saveAs("Tiff", path);
-    close();
-    selectImage(image);
-    if (aside) run("Restore Selection");
-}
-
-function is_area(type) {
-    if ((type >= 0 && type <= 4) || type == 9) return true;
-    return false;
-}
-
 // Labels of a part into labels of the whole, in the same file.
 function put_back(path, x, y, width, height) {
     open(path);

@@ -78,6 +78,32 @@ function remove_folder(folder) {
     ok = File.delete(folder);
 }
 
+// The open image (its selection's rectangle, its present time point) as a file of its own.
+function save_copy(image, path, channels, slices, frames) {
+    selectImage(image);
+    Stack.getPosition(channel, slice, frame);
+    // A line or point means nothing here, and Duplicate would take its surroundings only.
+    aside = false;
+    if (selectionType() >= 0 && !is_area(selectionType())) {
+        aside = true;
+        run("Select None");
+    }
+    ranges = "";
+    if (frames > 1) ranges = " channels=1-" + channels + " slices=1-" + slices + " frames=" + frame;
+    run("Duplicate...", "title=cellscribble_input duplicate" + ranges);
+    run("Select None");
+    run("Remove Overlay");
+    saveAs("Tiff", path);
+    close();
+    selectImage(image);
+    if (aside) run("Restore Selection");
+}
+
+function is_area(type) {
+    if ((type >= 0 && type <= 4) || type == 9) return true;
+    return false;
+}
+
 // Objects 1, 2, 3 ... in colours far from each other, background black.
 function colour_labels() {
     reds = newArray(256); greens = newArray(256); blues = newArray(256);
@@ -97,6 +123,15 @@ function colour_labels() {
 // ROIs of a label file into the ROI Manager, made by Python: exact, and fast.
 function show_rois(labels, zip, image) {
     made = answer_of(exec(python, "-P", "-m", "cellscribble", "--macro", "rois", labels, zip, "--overwrite"));
+    if (!File.exists(zip)) {
+        fail("the image is too large for ImageJ's ROIs; they were written as tiles: " + made);
+    }
+    fill_manager(zip, image);
+    roiManager("show all without labels");
+}
+
+// The ROI Manager with the ROIs of a zip, and what was in it saved.
+function fill_manager(zip, image) {
     if (roiManager("count") > 0) {
         // They may be a person's work.
         kept = getDirectory("temp") + "cellscribble_rois_before_" + d2s(getTime(), 0) + ".zip";
@@ -105,13 +140,9 @@ function show_rois(labels, zip, image) {
         print("CellScribble: the ROI Manager's ROIs were saved to " + kept);
         roiManager("reset");
     }
-    if (!File.exists(zip)) {
-        fail("the image is too large for ImageJ's ROIs; they were written as tiles: " + made);
-    }
     selectImage(image);
     roiManager("open", zip);
     selectImage(image);
-    roiManager("show all without labels");
 }
 
 // Opens a label file as it is best seen; `image` (0: none) is what its ROIs are shown on.

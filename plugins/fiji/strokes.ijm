@@ -5,6 +5,15 @@ function images_folder() {
     return call("ij.Prefs.get", "cellscribble.images", "") + File.separator;
 }
 
+// Where the strokes of the present image are: beside it, or in the folder that Annotate was given for all images.
+function strokes_folder() {
+    beside = "" + image_folder();
+    annotated = "" + images_folder();
+    folder = call("ij.Prefs.get", "cellscribble.strokes", "");
+    if (folder == "" || beside != annotated) return beside;
+    return folder + File.separator;
+}
+
 function list_images(folder) {
     files = getFileList(folder);
     list = newArray(0);
@@ -28,7 +37,8 @@ function open_image(name) {
     if (!File.exists(path)) fail("there is no image " + path);
     open(path);
     load_strokes();
-    showStatus(name + ": " + Overlay.size + " strokes (n next, p previous, z undo)");
+    load_suggestions();
+    showStatus(name + ": " + Overlay.size + " strokes (n next, p previous, z undo, s next suggestion)");
 }
 
 // The strokes on the disk onto the image, once for each window: what is on the disk is never overwritten unread.
@@ -36,8 +46,8 @@ function load_strokes() {
     mark = "," + getImageID() + ",";
     if (indexOf(loaded, mark) >= 0) return;
     name = file_name(getInfo("image.filename"));
-    zip = "" + image_folder() + name + "_rois.zip";
-    old = "" + image_folder() + "." + name + "_rois.old.zip";
+    zip = "" + strokes_folder() + name + "_rois.zip";
+    old = "" + strokes_folder() + "." + name + "_rois.old.zip";
     // Killed between two renamings: the one before is still there.
     if (!File.exists(zip) && File.exists(old)) ok = File.rename(old, zip);
     if (File.exists(zip)) {
@@ -58,7 +68,7 @@ function load_strokes() {
 
 // All strokes of the present image into its zip, whole or not at all; then, aside, the scribble TIFF.
 function save_strokes() {
-    folder = image_folder();
+    folder = "" + strokes_folder();
     file = getInfo("image.filename");
     name = file_name(file);
     zip = folder + name + "_rois.zip";
@@ -87,7 +97,7 @@ function save_strokes() {
     if (frames > 1) return;
     names = call("ij.Prefs.get", "cellscribble.classes", "");
     setOption("WaitForCompletion", false);
-    ok = exec(python, "-P", "-m", "cellscribble", "--macro", "rois", zip, folder + "scribbles" + File.separator + name + ".tif", "--like", folder + file, "--scribbles", "--overwrite", "--classes", names);
+    ok = exec(python, "-P", "-m", "cellscribble", "--macro", "rois", zip, folder + "scribbles" + File.separator + name + ".tif", "--like", "" + image_folder() + file, "--scribbles", "--overwrite", "--classes", names);
 }
 
 function write_overlay(path) {
@@ -135,4 +145,49 @@ function give_manager_back(kept) {
     ok = File.delete(kept);
 }
 
+// Boxes of CellScribble Suggest regions for this image into the ROI Manager; those of another image go.
+function load_suggestions() {
+    name = file_name(getInfo("image.filename"));
+    zip = "" + strokes_folder() + name + "_suggestions.zip";
+    if (!File.exists(zip)) zip = "" + image_folder() + name + "_suggestions.zip";
+    if (!isOpen("ROI Manager") && !File.exists(zip)) return;
+    for (i = roiManager("count") - 1; i >= 0; i--) {
+        roi = RoiManager.getName(i);
+        if (startsWith(roi, "suggest_")) {
+            roiManager("select", i);
+            roiManager("delete");
+        }
+    }
+    run("Select None");
+    if (!File.exists(zip)) return;
+    roiManager("open", zip);
+    roiManager("deselect");
+    roiManager("show all with labels");
+}
+
+// To the next box: near, in the middle, and nothing selected, since a class's key would make a stroke of it.
+function next_suggestion() {
+    if (nImages == 0) return;
+    n = 0;
+    if (isOpen("ROI Manager")) n = roiManager("count");
+    for (i = 1; i <= n; i++) {
+        k = (suggestion + i) % n;
+        name = RoiManager.getName(k);
+        if (startsWith(name, "suggest_")) {
+            suggestion = k;
+            roiManager("select", k);
+            run("To Selection");
+            // Some of what is around it helps to see what it is.
+            run("Out [-]");
+            roiManager("deselect");
+            run("Select None");
+            roiManager("show all with labels");
+            showStatus(name + ": draw here");
+            return;
+        }
+    }
+    showStatus("CellScribble: no suggestions for this image; CellScribble Suggest regions makes them");
+}
+
 var loaded = "";
+var suggestion = -1;

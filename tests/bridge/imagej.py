@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from cellscribble.doctor import find_imagej_jar
+from cellscribble.bridge.find import find_imagej_jar
 
 NEEDED = ("java", "Xvfb", "xdotool")
 JAR = find_imagej_jar(None)

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.imagej
 # Without a window manager the pixels begin here in the window of an image.
 CANVAS_X, CANVAS_Y = 5, 16
 ANNOTATE = """
-run("CellScribble Annotate", "images=[" + {images} + "] classes=[nucleus] width=3");
+run("CellScribble Annotate", "images=[" + {images} + "] strokes=[" + {strokes} + "] classes=[nucleus] width=3");
 {more}
 getLocationAndSize(x, y, w, h);
 File.saveString("" + x + " " + y + " " + getZoom() + " " + call("ij.Prefs.get", "cellscribble.error", ""), {ready});
@@ -28,11 +28,13 @@ File.saveString("" + x + " " + y + " " + getZoom() + " " + call("ij.Prefs.get", 
 class Desk:
     """A person at the screen: ImageJ with Annotate started, and a mouse."""
 
-    def __init__(self, imagej, images, more=""):
+    def __init__(self, imagej, images, more="", strokes=""):
         self.imagej, self.images = imagej, images
         ready = imagej.folder / "ready.txt"
         ready.unlink(missing_ok=True)
-        self.process = imagej.start("-macro", ANNOTATE.format(images=quote(images), ready=quote(ready), more=more))
+        self.process = imagej.start(
+            "-macro", ANNOTATE.format(images=quote(images), strokes=quote(strokes), ready=quote(ready), more=more)
+        )
         try:
             words = wait_for(lambda: ready.exists() and ready.read_text().split())
         except BaseException:
@@ -131,6 +133,37 @@ def test_undo_delete_next_previous(desk):
     desk.stroke("it's 0", (30, 160), (70, 160))
     assert desk.names("it's 0") == ["nucleus_2", "nucleus_5"]
     assert desk.names("it's 1") == ["nucleus_4"]
+
+
+def test_switching_between_two_windows_keeps_each_image_s_strokes(imagej, images):
+    """By a click into the other window, in the middle of the work."""
+    more = f"""
+        open({quote(images / "it's 2.tif")});
+        setLocation(900, 400);
+        selectImage(1);
+    """
+    desk = Desk(imagej, images, more)
+    first = desk.left, desk.top
+    try:
+        desk.stroke("it's 0", (30, 40), (70, 40))
+        desk.left, desk.top = 900 + CANVAS_X, 400 + CANVAS_Y
+        # Some desktops take the first click to bring the window to the front.
+        desk.draw((200, 190))
+        wait_for(lambda: desk.names("it's 2"))
+        time.sleep(0.5)
+        desk.stroke("it's 2", (30, 80), (70, 80))
+        desk.left, desk.top = first
+        desk.draw((200, 190))
+        wait_for(lambda: len(desk.names("it's 0")) == 2)
+        time.sleep(0.5)
+        desk.stroke("it's 0", (30, 120), (70, 120))
+        assert len(desk.names("it's 2")) == 2
+        strokes = read_scribbles(images / "it's 0_rois.zip", (200, 240), image=None)
+        assert (strokes.data[40, 35:65] == 1).all()
+        assert (strokes.data[120, 35:65] == 1).all()
+        assert (strokes.data[80] == -1).all()
+    finally:
+        desk.end()
 
 
 def test_strokes_are_there_again_after_a_crash(desk, imagej, images):

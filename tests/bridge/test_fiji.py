@@ -9,7 +9,7 @@ from cellscribble.cli.main import run
 from cellscribble.core.errors import InputError, OutputError
 from cellscribble.doctor import OK, WARNING, check_fiji
 
-COMMANDS = ("Annotate", "Predict", "Show_labels", "Train")
+COMMANDS = ("Annotate", "Predict", "Show_labels", "Suggest_regions", "Train")
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_the_commands_are_written_with_the_path_of_this_python(fiji, place, caps
         text = path.read_text(encoding="ascii")
         assert f"\nvar python = {quote(sys.executable)};\n" in text
         assert "// include" not in text
-    assert "5 files in" in capsys.readouterr().err
+    assert "6 files in" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("inside", ["Fiji.app/plugins", "ImageJ/plugins", "Contents/Java/plugins"])

@@ -1,7 +1,10 @@
 """Predict, Show labels and Train as commands of the real ImageJ."""
 
+import zipfile
+
 import numpy as np
 import pytest
+import roifile
 import tifffile
 
 from cellscribble.bridge.fiji import install
@@ -121,6 +124,8 @@ def test_what_fails_is_one_line_and_nothing_hangs(place):
         run("CellScribble Show labels", "labels=[" + MODEL + "]"); report("no labels");
         run("CellScribble Train", "images=[/no/such]"); report("no images");
         run("CellScribble Annotate", "images=[" + FOLDER + "]"); report("no window");
+        run("CellScribble Suggest regions", "model=[" + MODEL + ".gone]"); report("no model to suggest");
+        run("CellScribble Suggest regions", "model=[" + MODEL + "] input=[/no/such]"); report("nothing to look at");
         close();
         open(FOLDER + "/colour.tif");
         run("CellScribble Predict", "model=[" + MODEL + "]"); report("colour");
@@ -137,11 +142,49 @@ def test_what_fails_is_one_line_and_nothing_hangs(place):
     assert "cannot" in errors["no labels"] or "not read here" in errors["no labels"]
     assert "there is no folder of images /no/such" in errors["no images"]
     assert "Annotate needs ImageJ's window" in errors["no window"]
+    assert "there is no model file" in errors["no model to suggest"]
+    assert "there is no file or folder /no/such" in errors["nothing to look at"]
     assert "the model expects 1 channel (DAPI)" in errors["colour"]
     assert "images 1" in errors
     assert all(result == "" for _, _, result in lines)
     # Nothing lies about but the logs that the errors name.
     assert {p.suffix for p in (place.folder / "tmp").glob("*cellscribble*")} == {".log"}
+
+
+def test_strokes_that_cannot_be_used_are_told_in_one_line(place):
+    """A zip made to do harm, strokes of a larger image, a place where nothing can be saved."""
+    entry = stroke_roi("nucleus_1", 300).tobytes()
+    for name, inner in (("harm", "../out.roi"), ("alien", "nucleus_1.roi")):
+        folder = place.folder / name
+        folder.mkdir()
+        tifffile.imwrite(folder / "a.tif", disks()[0])
+        with zipfile.ZipFile(folder / "a_rois.zip", "w") as archive:
+            archive.writestr(inner, entry)
+    lines = run(
+        place,
+        """
+        run("CellScribble Train", "images=[" + FOLDER + "/harm] minutes=0.1"); report("harm");
+        run("CellScribble Train", "images=[" + FOLDER + "/alien] minutes=0.1"); report("alien");
+        run("CellScribble Annotate", "images=[" + FOLDER + "/alien] strokes=[/proc] classes=[nucleus] width=3");
+        report("proc");
+        run("CellScribble Annotate", "images=[" + FOLDER + "/alien] strokes=[/no/such] classes=[nucleus] width=3");
+        report("gone");
+        """,
+        mode="-macro",
+    )
+    errors = {what: error for what, error, _ in lines}
+    assert "leads out of its folder" in errors["harm"]
+    assert not list(place.folder.rglob("out.roi"))
+    assert "px but the image is (48, 64)" in errors["alien"]
+    assert "draw them on this image" in errors["alien"]
+    assert "nothing can be saved in /proc; give a folder of your own as Strokes" in errors["proc"]
+    assert "there is no folder /no/such for the strokes" in errors["gone"]
+
+
+def stroke_roi(name, x):
+    line = roifile.ImagejRoi.frompoints(np.array([(x, 5), (x + 20, 5)]))
+    line.roitype, line.name, line.stroke_width = roifile.ROI_TYPE.FREELINE, name, 3
+    return line
 
 
 def test_a_program_that_is_gone_says_install_again(place):
@@ -198,15 +241,22 @@ def test_train_from_strokes_then_predict(place, disks_2d):
     assert lines[1][0].startswith("a.tif labels,16,64x64x1,")
 
 
-def test_the_recorder_writes_what_replays(place):
-    """The dialog, answered by the Return key, is recorded as the call that a macro makes."""
+@pytest.mark.parametrize(
+    ("command", "options", "done"),
+    [
+        ("Predict", "input=[] output=[] rois", "nImages == 2"),
+        ("Suggest regions", "number=10 size=96 input=[] output=[]", 'isOpen("ROI Manager")'),
+    ],
+)
+def test_the_recorder_writes_what_replays(place, command, options, done):
+    """The dialog, answered by its button OK, is recorded as the call that a macro makes."""
     out = place.folder / "recorded.txt"
     macro = f"""
         open({quote(place.folder / "two disks.tif")});
         call("ij.Prefs.set", "cellscribble.model", {quote(place.folder / "model.onnx")});
         run("Record...");
-        doCommand("CellScribble Predict");
-        for (i = 0; i < 300 && nImages < 2; i++) wait(100);
+        doCommand("CellScribble {command}");
+        for (i = 0; i < 300 && !({done}); i++) wait(100);
         wait(500);
         selectWindow("Recorder");
         text = getInfo("window.contents");
@@ -215,7 +265,7 @@ def test_the_recorder_writes_what_replays(place):
     """
     process = place.start("-macro", macro)
     try:
-        window = wait_for(lambda: place.xdotool("search", "--name", "^CellScribble Predict$")).splitlines()[-1]
+        window = wait_for(lambda: place.xdotool("search", "--name", f"^CellScribble {command}$")).splitlines()[-1]
         corner = dict(line.split("=") for line in place.xdotool("getwindowgeometry", "--shell", window).splitlines())
         x, y, width, height = (int(corner[name]) for name in ("X", "Y", "WIDTH", "HEIGHT"))
         # The button OK.
@@ -226,6 +276,5 @@ def test_the_recorder_writes_what_replays(place):
         process.kill()
         process.communicate()
     model = place.folder / "model.onnx"
-    assert f'run("CellScribble Predict", "model=[{model}] input=[] output=[] rois");' in out.read_text(
-        encoding="utf-8"
-    )
+    line = f'run("CellScribble {command}", "model=[{model}] {options}");'
+    assert line in out.read_text(encoding="utf-8")

@@ -38,7 +38,20 @@ def test_help_and_version_import_nothing_heavy(args):
 
 @pytest.mark.parametrize(
     "command",
-    ["predict", "stitch", "measure", "evaluate", "rois", "info", "methods", "simulate", "fiji-install", "serve"],
+    [
+        "predict",
+        "stitch",
+        "measure",
+        "evaluate",
+        "rois",
+        "suggest",
+        "info",
+        "methods",
+        "simulate",
+        "annotate",
+        "fiji-install",
+        "serve",
+    ],
 )
 def test_help_of_torch_free_commands_imports_no_torch(command):
     code, modules, stderr = modules_after(command, "--help")
@@ -114,7 +127,7 @@ def test_a_bug_of_ours_shows_its_traceback(monkeypatch):
 
 def test_wrong_usage_exits_2(capsys):
     assert run(["segment"]) == 2
-    assert "no command 'segment'; commands are train, predict" in capsys.readouterr().err
+    assert "no command 'segment'; commands are annotate, train, predict" in capsys.readouterr().err
     assert run(["info", "a", "b"]) == 2
 
 

@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as arrays
 from scipy import ndimage
 
 from cellscribble.core.errors import InputError, OutputError
-from cellscribble.io import roi_labels
+from cellscribble.io import roi_tiles
 from cellscribble.io.outlines import outline
 from cellscribble.io.roi_labels import paint_labels, rois_of_labels, save_label_rois
 from cellscribble.io.rois import read_rois
@@ -104,20 +104,20 @@ def test_an_outline_of_more_corners_than_16_bits_count(tmp_path):
 def test_beyond_imagej_s_coordinates_there_are_tiles(tmp_path):
     labels = np.zeros((40, 61_000), np.uint16)
     labels[3:9, 10:20] = 1
-    labels[5:30, roi_labels.TILE_PX - 50 : roi_labels.TILE_PX + 50] = 2
+    labels[5:30, roi_tiles.TILE_PX - 50 : roi_tiles.TILE_PX + 50] = 2
     labels[10:12, 60_990:] = 70
     written = save_label_rois(tmp_path / "a.zip", labels)
-    assert [path.name for path in written] == [f"a_y0_x{x}.zip" for x in range(0, 61_000, roi_labels.TILE_PX)]
+    assert [path.name for path in written] == [f"a_y0_x{x}.zip" for x in range(0, 61_000, roi_tiles.TILE_PX)]
     rois = [read_rois(path) for path in written]
     # Object 2 is cut, and ROIs count from the tile's own corner.
     assert [[roi.name for roi in some] for some in rois] == [["1", "2"], ["2"], [], ["70"]]
     assert rois[1][0].left == 0
-    assert max(roi.right for some in rois for roi in some) <= roi_labels.TILE_PX
+    assert max(roi.right for some in rois for roi in some) <= roi_tiles.TILE_PX
     np.testing.assert_array_equal(paint_labels(tmp_path / "a.zip", labels.shape).labels, labels)
 
 
 def test_the_widest_image_that_imagej_can_address_is_one_file(tmp_path):
-    labels = np.zeros((2, roi_labels.MAX_SIDE_PX), np.uint8)
+    labels = np.zeros((2, roi_tiles.MAX_SIDE_PX), np.uint8)
     labels[1, -3:] = 5
     (path,) = save_label_rois(tmp_path / "a.zip", labels)
     (roi,) = read_rois(path)

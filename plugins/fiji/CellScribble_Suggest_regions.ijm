@@ -1,0 +1,69 @@
+// Plugins > CellScribble > CellScribble Suggest regions
+// run("CellScribble Suggest regions", "model=[model.onnx] number=10 size=96 input=[] output=[]");
+// Boxes where the model is least sure, best first: draw there next. Input as in Predict; of an open image the whole.
+
+begin();
+model = "";
+if (!by_macro) model = call("ij.Prefs.get", "cellscribble.model", "");
+Dialog.create("CellScribble Suggest regions");
+Dialog.addFile("Model", model);
+Dialog.addNumber("Number of boxes", 10);
+Dialog.addNumber("Size of a box", 96, 0, 5, "px");
+Dialog.addString("Input (file or folder; empty: the open image)", "", 30);
+Dialog.addString("Output (folder; empty: beside the input)", "", 30);
+Dialog.show();
+model = Dialog.getString();
+number = d2s(Dialog.getNumber(), 0);
+size = d2s(Dialog.getNumber(), 0);
+input = no_separator(Dialog.getString());
+output = no_separator(Dialog.getString());
+if (model == "") fail("no model is chosen; take a model.onnx, a run folder, or train one with CellScribble Train");
+if (!by_macro) call("ij.Prefs.set", "cellscribble.model", model);
+
+if (input == "") {
+    if (nImages == 0) fail("no image is open; open one, or give a file or folder as Input");
+    image = getImageID();
+    name = file_name(getTitle());
+    temporary = temporary_folder();
+    out = temporary;
+    if (output != "") out = output + File.separator;
+    zip = out + name + "_suggestions.zip";
+    showStatus("CellScribble looks at " + name + " ...");
+    getDimensions(width, height, channels, slices, frames);
+    run("Select None");
+    save_copy(image, temporary + name + ".tif", channels, slices, frames);
+    answer = exec(python, "-P", "-m", "cellscribble", "--macro", "suggest", temporary + name + ".tif", "-m", model, "-o", zip, "-n", number, "--size", size, "--overwrite");
+    ok = File.delete(temporary + name + ".tif");
+    if (!File.exists(zip) || output != "") remove_folder(temporary);
+    made = answer_of(answer);
+    show_boxes(zip, image);
+    if (output == "") remove_folder(temporary);
+    else done(made);
+} else {
+    if (!File.exists(input)) fail("there is no file or folder " + input + "; choose an image, or leave Input empty for the open image");
+    out = output;
+    if (out == "") {
+        out = input;
+        if (!File.isDirectory(input)) out = File.getParent(input);
+    }
+    showStatus("CellScribble looks at " + input + " ...");
+    made = answer_of(exec(python, "-P", "-m", "cellscribble", "--macro", "suggest", input, "-m", model, "-o", out, "-n", number, "--size", size, "--overwrite"));
+    if (!File.isDirectory(input)) {
+        open(input);
+        show_boxes(made, getImageID());
+    }
+    done(made);
+    showStatus("CellScribble: boxes in " + out + "; in Annotate the key s goes to them");
+}
+
+function show_boxes(zip, image) {
+    if (zip == "" || !File.exists(zip)) {
+        print("CellScribble: nothing to suggest, the model is sure of all that it looked at");
+        return;
+    }
+    fill_manager(zip, image);
+    roiManager("show all with labels");
+    showStatus("CellScribble: " + roiManager("count") + " boxes, the first is the least sure; in Annotate the key s goes to them");
+}
+
+// include common.ijm
