@@ -20,9 +20,10 @@ from cellscribble.engine.options import PredictOptions
 from cellscribble.engine.outputs import DEFAULT_OUT
 from cellscribble.engine.steps import decide_classes
 from cellscribble.infer.blockwise import block_size, default_block_px, reading
-from cellscribble.infer.fit import check_fit, resample_image
+from cellscribble.infer.fit import check_fit
 from cellscribble.infer.planes import sees_planes
 from cellscribble.infer.regions import Boxes, boxes_of_block, choose, joined
+from cellscribble.infer.resample import seen_as
 from cellscribble.infer.runner import Runner
 from cellscribble.io.atomic import check_writable, remove
 from cellscribble.io.box_rois import MarkedBox, save_box_rois
@@ -168,7 +169,7 @@ def _look_at(
         planes=options.planes,
         levels_um=level.pixel_sizes_um,
     )
-    seen = image if fit.shape is None else resample_image(image, fit.shape)
+    seen = image if fit.shape is None else seen_as(image, fit.shape)
     scale = np.divide(seen.spatial_shape, image.spatial_shape)
     box_px = [
         max(1, min(n, round(side * s)))
