@@ -11,6 +11,7 @@ import click
 from cellscribble.bundle import Model, open_model
 from cellscribble.cli.output import Bar, emit, progress_bar, say, shorten, warn
 from cellscribble.cli.plan_words import plan_lines
+from cellscribble.cli.shared_options import model_option, reading_options
 from cellscribble.core.errors import InputError
 from cellscribble.engine.batch import predict_files
 from cellscribble.engine.memory import keep_freed_memory, parse_bytes
@@ -59,12 +60,7 @@ def _parse_shard(ctx: click.Context, param: click.Parameter, value: str | None) 
 
 @click.command(epilog=EPILOG)
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=click.Path())
-@click.option(
-    "-m",
-    "--model",
-    metavar="MODEL",
-    help="Model file, run folder or name of a shipped model. [default: the newest run below this folder]",
-)
+@model_option
 @click.option(
     "-o",
     "--out",
@@ -83,16 +79,7 @@ def _parse_shard(ctx: click.Context, param: click.Parameter, value: str | None) 
 @click.option(
     "--block", "block_px", metavar="PX", callback=parse_block, help="Block size, 512 or z,y,x: memory against speed."
 )
-@click.option("--axes", help="Axes of the file where it does not say them, such as ZCYX.")
-@click.option("--timepoint", type=click.IntRange(0), metavar="N", help="Which time point of a series, from 0.")
-@click.option(
-    "--level",
-    type=click.IntRange(0),
-    metavar="N",
-    help="Pyramid level, 0 is the finest. [default: nearest to the model's pixel size]",
-)
-@click.option("--rescale", is_flag=True, help="Resample the image to the model's pixel size.")
-@click.option("--ignore-pixel-size", is_flag=True, help="Go on although pixel sizes differ.")
+@reading_options
 @click.option("--planes", is_flag=True, help="Put a 2D model to each plane of a stack; objects are joined in 3D.")
 @click.option(
     "--no-skip-empty",

@@ -9,6 +9,7 @@ import click
 
 from cellscribble.bundle import open_model
 from cellscribble.cli.output import progress_bar, say, shorten, warn
+from cellscribble.cli.shared_options import model_option, reading_options
 from cellscribble.engine.options import PredictOptions
 from cellscribble.engine.suggest import suggest_files
 from cellscribble.infer.find_model import find_model
@@ -23,12 +24,7 @@ Examples:
 
 @click.command(epilog=EPILOG)
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=click.Path())
-@click.option(
-    "-m",
-    "--model",
-    metavar="MODEL",
-    help="Model file, run folder or name of a shipped model. [default: the newest run below this folder]",
-)
+@model_option
 @click.option(
     "-o",
     "--out",
@@ -40,16 +36,7 @@ Examples:
 @click.option("--size", "size_px", type=click.IntRange(8), default=96, show_default=True, help="Side of a box, px.")
 @click.option("--overwrite", is_flag=True, help="Replace results that exist.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option("--axes", help="Axes of the file where it does not say them, such as ZCYX.")
-@click.option("--timepoint", type=click.IntRange(0), metavar="N", help="Which time point of a series, from 0.")
-@click.option(
-    "--level",
-    type=click.IntRange(0),
-    metavar="N",
-    help="Pyramid level, 0 is the finest. [default: nearest to the model's pixel size]",
-)
-@click.option("--rescale", is_flag=True, help="Resample the image to the model's pixel size.")
-@click.option("--ignore-pixel-size", is_flag=True, help="Go on although pixel sizes differ.")
+@reading_options
 @click.option("--planes", is_flag=True, help="Put a 2D model to each plane of a stack.")
 def command(
     inputs: tuple[str, ...], model: str | None, out: Path | None, n: int, size_px: int, **settings: Any
