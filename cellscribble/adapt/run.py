@@ -17,7 +17,6 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +31,7 @@ from cellscribble.core.intensity import fit_intensity
 from cellscribble.core.labels import UNLABELLED
 from cellscribble.core.volume import ImageVolume
 from cellscribble.data.holdout import Holdout, hold_out_strokes
-from cellscribble.data.samples import Sample
+from cellscribble.data.samples import Sample, find_strokes
 from cellscribble.infer.blockwise import reading
 from cellscribble.infer.fit import check_fit, format_um
 from cellscribble.infer.runner import Runner
@@ -42,6 +41,7 @@ from cellscribble.provenance import command, now, versions
 from cellscribble.segment.edge_level import shift_to_edge
 from cellscribble.segment.graph_cut import GraphCut, typical_difference
 from cellscribble.train.calibrate import Calibration, calibrate
+from cellscribble.train.score import HoldoutScore, score_shares
 
 METHOD = "metric_learning"
 HOLDOUT_SHARE = 0.2
@@ -55,16 +55,16 @@ class Adapted:
     """What came of it.
 
     n_pixels : stroked pixels of each class
-    before, after : share of the held-out strokes' pixels that are right, the mean over classes, by the model as it was
-        and by one that was adapted without these strokes; None where there were too few strokes to hold some out
+    before, after : on held-out strokes, of the model as it was and of one that was adapted without these strokes;
+        None where there were too few strokes to hold some out
     notes : what a user should know, one sentence each
     """
 
     model: Model
     n_pixels: tuple[int, ...]
     holdout: Holdout
-    before: float | None
-    after: float | None
+    before: HoldoutScore | None
+    after: HoldoutScore | None
     calibration: Calibration
     notes: tuple[str, ...]
 
@@ -118,13 +118,14 @@ def adapt(
         for sample in samples:
             np.copyto(sample.scribbles, sample.held_out, where=sample.held_out != UNLABELLED)
             sample.held_out[...] = UNLABELLED
-        features, labels = _stroked(pieces, held_out=False)
+        features, labels = _stroked(pieces)
         classifier = learn(network.last_layer, features, labels, config, seed)
         probability = {id(sample): classifier.probability(maps) for sample, maps in pieces}
         calibration = calibrate(samples, lambda sample: probability[id(sample)], rng)
         cut = GraphCut(sigma=round(typical(samples), 4)) if graph_cut else None
         about = _describe(model, image, samples, drawn, calibration, cut, config, seed)
-        about = replace(about, holdout=None if after is None else _holdout(holdout, before, after))
+        if before and after:
+            about = replace(about, holdout=asdict(after) | {"score_before": before.score})
         bias = _logit(calibration.edge_level)
         network.write_adapted(classifier.last_layer(), bias, about, temporary)
         _compare(open_model(temporary), samples[0], runner, classifier)
@@ -147,33 +148,32 @@ def _pieces(runner: Runner, image: ImageVolume, drawn: npt.NDArray[np.int16]) ->
     return [piece for one, strokes in images for piece in pieces_of(one, strokes, intensity, runner)]
 
 
-def _stroked(pieces: Sequence[tuple[Sample, Floats]], *, held_out: bool) -> tuple[Floats, npt.NDArray[np.int16]]:
-    """Features (N, F) and classes (N,) of the pixels that are learnt from, or of those that are held out."""
+def _stroked(pieces: Sequence[tuple[Sample, Floats]]) -> tuple[Floats, npt.NDArray[np.int16]]:
+    """Features (N, F) and classes (N,) of the pixels that are learnt from."""
     features, labels = [], []
     for sample, maps in pieces:
-        strokes = sample.held_out if held_out else sample.scribbles
-        at = strokes != UNLABELLED
+        at = sample.scribbles != UNLABELLED
         features.append(maps[:, at].T)
-        labels.append(strokes[at])
+        labels.append(sample.scribbles[at])
     return np.concatenate(features), np.concatenate(labels)
 
 
 def _scores(
     start: LastLayer, pieces: Sequence[tuple[Sample, Floats]], meta: ModelMetadata, config: LearnConfig, seed: int
-) -> tuple[float, float]:
+) -> tuple[HoldoutScore, HoldoutScore]:
     """Of the model as it was, at its edge level, and of one adapted without the strokes that are held out."""
-    features, labels = _stroked(pieces, held_out=True)
-    learnt = learn(start, *_stroked(pieces, held_out=False), config, seed)
 
-    def score(classifier: Classifier, edge_level: float) -> float:
-        chosen = shift_to_edge(classifier.probability(features.T), edge_level).argmax(axis=0)
-        return float(np.mean([(chosen[labels == label] == label).mean() for label in np.unique(labels)]))
+    def score(classifier: Classifier, edge_level: float) -> HoldoutScore:
+        shares: list[list[float]] = [[] for _ in meta.classes]
+        for sample, maps in pieces:
+            flat = maps.reshape(len(maps), -1)
+            for stroke in find_strokes(sample.held_out, len(meta.classes)):
+                probability = shift_to_edge(classifier.probability(flat[:, stroke.pixels]), edge_level)
+                shares[stroke.label].append(float((probability.argmax(axis=0) == stroke.label).mean()))
+        return score_shares(shares, np.random.default_rng(seed))
 
+    learnt = learn(start, *_stroked(pieces), config, seed)
     return score(Classifier(start).eval(), meta.edge_threshold or 0.5), score(learnt, 0.5)
-
-
-def _holdout(holdout: Holdout, before: float | None, after: float) -> dict[str, Any]:
-    return {"score": after, "score_before": before, "n_strokes": list(holdout.n_held)}
 
 
 def _describe(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from cellscribble.cli.output import emit, say, warn
+from cellscribble.cli.output import emit, holdout_words, say, warn
 from cellscribble.cli.train import spin_briefly
 
 
@@ -57,17 +58,17 @@ def command(
         warn(note)
     counts = ", ".join(f"{name} {n}" for name, n in zip(classes, adapted.n_pixels, strict=True))
     say(f"stroked pixels: {counts}")
-    if adapted.after is None:
-        say(f"no hold-out score: {adapted.holdout.reason}")
+    if adapted.before and adapted.after:
+        say(f"held-out strokes before: {holdout_words(asdict(adapted.before))}")
+        say(f"adapted without them: {holdout_words(asdict(adapted.after))}; the model has learnt from all")
     else:
-        n = " + ".join(str(k) for k in adapted.holdout.n_held)
-        say(
-            f"held-out strokes: {adapted.before:.3f} of the pixels right before, {adapted.after:.3f} adapted without "
-            f"them ({n} strokes); the model has learnt from all"
-        )
+        say(f"no hold-out score: {adapted.holdout.reason}")
     say(f"model: {path}")
     planes = " --planes" if image.ndim > adapted.model.metadata.ndim else ""
     say(f"next: cellscribble predict {volume} -m {path}{planes}")
     if as_json:
-        emit("done", model=path, before=adapted.before, after=adapted.after, stroked_pixels=adapted.n_pixels)
+        scores = {
+            name: score and asdict(score) for name, score in (("before", adapted.before), ("after", adapted.after))
+        }
+        emit("done", model=path, **scores, stroked_pixels=adapted.n_pixels)
     return [path]

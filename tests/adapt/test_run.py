@@ -40,7 +40,7 @@ def test_strokes_on_an_image_of_another_kind_teach_the_model_this_kind(models, n
     # The network has seen three epochs: its features are poor, and are what they are.
     assert after > max(before + 0.15, 0.4)
     if ndim == 2:
-        assert adapted.before < adapted.after == 1
+        assert adapted.before.score < adapted.after.score == 1
         assert adapted.holdout.n_held == (2, 2)
     assert sum(adapted.n_pixels) == (example.scribbles >= 0).sum()
 
@@ -65,7 +65,7 @@ def test_an_adapted_model_is_adapted_again_from_where_it_was(models, tmp_path):
     first = adapt(models[2], example.image, strokes, tmp_path / "first.onnx")
     assert NetworkFile(first.model).last_layer.metric is not None
     second = adapt(first.model, example.image, strokes, tmp_path / "second.onnx")
-    assert second.before > first.before
+    assert second.before.score > first.before.score
     assert NetworkFile(second.model).n_features == 16
 
 

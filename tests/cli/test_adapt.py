@@ -55,7 +55,13 @@ def test_a_run_a_volume_and_strokes_give_a_model_that_predict_takes(trained, fil
     assert run(["predict", str(files / "dark.tif"), "-m", str(out), "--threshold", "0.4", "--planes"]) == 1
     assert "--threshold does not apply to a model that decides by a graph cut" in capsys.readouterr().err
     assert run(["info", str(out)]) == 0
-    assert "strength" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "strength" in told
+    # The same words as at the end of the training.
+    words = next(line for line in captured.err.splitlines() if line.startswith("adapted without them: "))
+    right = words.removeprefix("adapted without them: ").split(";")[0]
+    assert right.endswith("of the pixels right")
+    assert right in told
 
 
 def test_without_the_cut_the_threshold_counts_again(trained, files):
