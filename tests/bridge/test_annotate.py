@@ -158,6 +158,10 @@ def test_switching_between_two_windows_keeps_each_image_s_strokes(imagej, images
         time.sleep(0.5)
         desk.stroke("it's 0", (30, 120), (70, 120))
         assert len(desk.names("it's 2")) == 2
+        # The click that changed the window is a stroke where it was, not where the mouse was in the other.
+        strokes = read_scribbles(images / "it's 2_rois.zip", (200, 240), image=None)
+        assert strokes.data[190, 200] == 1
+        assert (strokes.data[30:50] == -1).all()
         strokes = read_scribbles(images / "it's 0_rois.zip", (200, 240), image=None)
         assert (strokes.data[40, 35:65] == 1).all()
         assert (strokes.data[120, 35:65] == 1).all()

@@ -108,7 +108,7 @@ def test_predictions_of_a_refresh_are_draws_with_dropout(sample):
     method = RandomWalkerEM(RandomWalkerEMConfig(), 2)
     method.beside(network)
     method.prepare([sample])
-    predictor = Predictor(network, 1, 2, torch.device("cpu"))
+    predictor = Predictor(network, 1, method, torch.device("cpu"))
     one = method._predictions(sample, predictor, 4)
     other = method._predictions(sample, predictor, 4)
     assert one.squares.max() > 0
