@@ -2,12 +2,11 @@
 
     python benchmarks/operations.py DATA --out operations.csv
 
-The networks, on one thread of ONNX Runtime (float32, or int8: static QDQ, 8-bit weights a channel, `reduce_range`,
-which processors without VNNI need; fitted to training images): the shipped model, and with random weights the light
-network and the ResNet-34 U-Net in 2D, and the light one in 3D. With openvino installed each float network runs there
-too. Pixels are those that are kept of a tile, its halo (the network's receptive field) costs. Variants take turns, and
-the least of --rounds counts, since other programs may be at work. IoU is that of the foreground with masks drawn by
-hand, of the shipped model on dsb_fluo/val.
+The networks, on one thread of ONNX Runtime: the shipped model (float32, and int8 as `cellscribble export --int8`
+makes it, fitted to training images), and with random weights the light network and the ResNet-34 U-Net in 2D, and the
+light one in 3D. With openvino installed each float network runs there too. Pixels are those that are kept of a tile,
+its halo (the network's receptive field) costs. Variants take turns, and the least of --rounds counts, since other
+programs may be at work. IoU is that of the foreground with masks drawn by hand, of the shipped model on dsb_fluo/val.
 """
 
 from __future__ import annotations
@@ -23,13 +22,12 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-from onnxruntime.quantization.shape_inference import quant_pre_process
 from table import append_row
 
-from cellscribble.bundle import ModelMetadata, open_model
+from cellscribble.bundle import Model, open_model
 from cellscribble.core.blocks import padded_shape
 from cellscribble.core.intensity import fit_intensity
+from cellscribble.export.int8 import to_int8
 from cellscribble.infer.find_model import find_model
 from cellscribble.io.images import list_images, open_image
 from cellscribble.nn.build import build_network, receptive_field_px
@@ -38,7 +36,7 @@ Network = Callable[[np.ndarray], np.ndarray]
 COLUMNS = ("network", "arithmetic", "tile_px", "halo_px", "cpu_s_mpixel", "to_float")
 
 
-def tiles_of(folder: Path, n: int, multiple: tuple[int, ...]) -> Iterator[tuple[np.ndarray, Path]]:
+def tiles_of(folder: Path, n: int | None, multiple: tuple[int, ...]) -> Iterator[tuple[np.ndarray, Path]]:
     """Normalised images (1, C, *spatial) float32, cut to the network's stride, and their files."""
     meta = open_model(find_model("nuclei_fluorescence")).metadata
     for path in list_images(folder)[:n]:
@@ -46,34 +44,6 @@ def tiles_of(folder: Path, n: int, multiple: tuple[int, ...]) -> Iterator[tuple[
         pixels = fit_intensity(image, meta.intensity).apply(np.asarray(image.data))
         sizes = [size // m * m for size, m in zip(pixels.shape[1:], multiple, strict=True)]
         yield pixels[(np.newaxis, slice(None), *(slice(0, size) for size in sizes))], path
-
-
-class Calibration(CalibrationDataReader):  # type: ignore[misc]
-    """The inputs that int8 is fitted to."""
-
-    def __init__(self, inputs: list[np.ndarray]) -> None:
-        self._left = iter(inputs)
-
-    def get_next(self) -> dict[str, np.ndarray] | None:
-        found = next(self._left, None)
-        return None if found is None else {"image": found}
-
-
-def to_int8(path: Path, inputs: list[np.ndarray]) -> Path:
-    """The network as int8, beside `path`."""
-    ready, out = path.with_suffix(".ready.onnx"), path.with_suffix(".int8.onnx")
-    quant_pre_process(str(path), str(ready), skip_symbolic_shape=True)
-    quantize_static(
-        str(ready),
-        str(out),
-        Calibration(inputs),
-        quant_format=QuantFormat.QDQ,
-        per_channel=True,
-        reduce_range=True,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-    )
-    return out
 
 
 def random_network(name: str, ndim: int, folder: Path) -> tuple[Path, tuple[int, ...], tuple[int, ...]]:
@@ -101,10 +71,12 @@ def random_network(name: str, ndim: int, folder: Path) -> tuple[Path, tuple[int,
 
 
 def networks(
-    shipped: Path, meta: ModelMetadata, inputs: list[np.ndarray], folder: Path
+    shipped: Model, inputs: list[np.ndarray], folder: Path
 ) -> Iterator[tuple[str, Path, tuple[int, ...], tuple[int, ...], Path | None]]:
     """Name, file, halo and stride of each, and its int8, made when its turn comes."""
-    yield "shipped", shipped, meta.halo_px, meta.stride_multiple, to_int8(shipped, inputs)
+    int8, _ = to_int8(shipped, inputs, folder / "int8.onnx")
+    meta = shipped.metadata
+    yield "shipped", shipped.path, meta.halo_px, meta.stride_multiple, int8.path
     for name, ndim in (("light", 2), ("light", 3), ("resnet34", 2)):
         yield f"{name} {ndim}D", *random_network(name, ndim, folder), None
 
@@ -141,7 +113,7 @@ def cpu_s_mpixel(variants: dict[str, Network], tile: np.ndarray, kept: float, ro
     return least
 
 
-def overlap(network: Network, data: Path, n: int, multiple: tuple[int, ...]) -> tuple[float, np.ndarray]:
+def overlap(network: Network, data: Path, n: int | None, multiple: tuple[int, ...]) -> tuple[float, np.ndarray]:
     """IoU of the foreground of all pixels with the masks, and the foreground itself."""
     both, either, found = 0, 0, []
     for tile, path in tiles_of(data / "dsb_fluo/val/images", n, multiple):
@@ -158,18 +130,18 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tiles", type=int, nargs="+", default=[256, 512, 1024])
-    parser.add_argument("--images", type=int, default=40, help="for int8: as many to fit it, as many to compare")
+    parser.add_argument(
+        "--fitted", type=int, default=3, help="training images that int8 is fitted to, as many as a run keeps"
+    )
+    parser.add_argument("--images", type=int, help="of dsb_fluo/val, on which int8 is compared; all if not given")
     parser.add_argument("--out", type=Path, help="append the rows to this CSV")
     arguments = parser.parse_args()
     shipped = open_model(find_model("nuclei_fluorescence"))
     print("".join(f"{name:>16}" for name in COLUMNS))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        copy = folder / "shipped.onnx"
-        copy.write_bytes(shipped.path.read_bytes())
-        meta = shipped.metadata
-        inputs = [t for t, _ in tiles_of(arguments.data / "dsb_fluo/train/images", arguments.images, (16, 16))]
-        for who, path, halo_px, multiple, int8 in networks(copy, meta, inputs, folder):
+        inputs = [t[0] for t, _ in tiles_of(arguments.data / "dsb_fluo/train/images", arguments.fitted, (16, 16))]
+        for who, path, halo_px, multiple, int8 in networks(shipped, inputs, folder):
             variants = {"float32": in_onnxruntime(path), "openvino": in_openvino(path)}
             variants |= {"int8": in_onnxruntime(int8)} if int8 else {}
             running = {kind: network for kind, network in variants.items() if network is not None}

@@ -26,6 +26,8 @@ from cellscribble.core.volume import AXES_2D, AXES_3D
 SCHEMA = 1
 """Rises when an older CellScribble would misread a newer model."""
 
+FLOAT32, INT8 = "float32", "int8"
+
 METADATA_KEY = "cellscribble"
 """Our key in the ONNX file's metadata_props."""
 
@@ -55,6 +57,7 @@ class ModelMetadata:
         is therefore 0.5. None if it was not calibrated.
     graph_cut : settings of the cut that decides what is cell (cellscribble.segment.graph_cut); None where
         each pixel decides by itself
+    precision : {"float32", "int8"}, of the network's arithmetic; its input and output are float32 either way
     method, config, seed, versions, data_hashes, command, created : how the model came to be
     holdout : score on held-out strokes with its interval; None if there were too few strokes
     license, citation : of the model
@@ -79,6 +82,7 @@ class ModelMetadata:
     intensity: IntensityRule = field(default_factory=IntensityRule)
     edge_threshold: float | None = None
     graph_cut: dict[str, Any] | None = None
+    precision: str = FLOAT32
     method: str = ""
     config: dict[str, Any] = field(default_factory=dict)
     seed: int | None = None
@@ -107,6 +111,8 @@ class ModelMetadata:
                 raise ModelError(f"model {key} is {values}; axes {self.axes} need {self.ndim} values")
         if min(self.stride_multiple) < 1 or min(self.halo_px) < 0:
             raise ModelError(f"model stride {self.stride_multiple} or halo {self.halo_px} px is impossible")
+        if self.precision not in (FLOAT32, INT8):
+            raise ModelError(f"model precision is {self.precision!r}; expected {FLOAT32!r} or {INT8!r}")
 
     @property
     def ndim(self) -> int:
@@ -118,6 +124,8 @@ class ModelMetadata:
         plain = _plain(asdict(self))
         if self.graph_cut is None:
             del plain["graph_cut"]  # older versions read a model that does not cut
+        if self.precision == FLOAT32:
+            del plain["precision"]  # as above
         return json.dumps(plain, ensure_ascii=False, allow_nan=False)
 
     @classmethod

@@ -41,6 +41,13 @@ def test_numpy_numbers_and_nan_become_plain_json():
     assert found["holdout"] == {"iou": None}
 
 
+def test_only_a_model_that_is_not_float_says_so():
+    assert "precision" not in json.loads(metadata().to_json())  # older versions read it
+    meta = metadata(precision="int8")
+    assert ModelMetadata.from_json(meta.to_json()) == meta
+    assert ModelMetadata.from_json(metadata().to_json()).precision == "float32"
+
+
 def test_another_schema_names_both(tmp_path):
     text = json.dumps(json.loads(metadata().to_json()) | {"schema": 99, "new": 1})
     path = write_model(tmp_path / "model.onnx", text=text)
@@ -58,6 +65,7 @@ def test_another_schema_names_both(tmp_path):
         ({"stride_multiple": [2]}, "need 2 values"),
         ({"intensity": {"kind": "magic"}}, "intensity kind"),
         ({"channels": []}, "no channels"),
+        ({"precision": "int4"}, "precision is 'int4'; expected 'float32' or 'int8'"),
         ({"stride_multiple": [0, 2]}, "impossible"),
     ],
 )

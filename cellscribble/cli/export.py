@@ -11,18 +11,23 @@ from cellscribble.core.errors import InputError
 from cellscribble.infer.find_model import MODEL_FILE
 from cellscribble.io.atomic import check_writable
 
+INT8_FILE = "model_int8.onnx"
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 EPILOG = """\b
 Examples:
   cellscribble export runs/nuclei --name nuclei_mine --licence CC-BY-4.0
   cellscribble export runs/nuclei -o share/model.onnx --card "Nuclei in DAPI." --test-images new --test-labels drawn
+  cellscribble export runs/nuclei --int8
 """
 
 
 @click.command(epilog=EPILOG)
 @click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Model file. [default: RUN/model.onnx]")
+@click.option(
+    "--int8", is_flag=True, help=f"A model for CPUs, a third faster in all. [default of -o: RUN/{INT8_FILE}]"
+)
 @click.option("--name", help="What the model is called. [default: as the run]")
 @click.option("--licence", "license", metavar="TEXT", help="Under which others may use it, such as CC-BY-4.0.")
 @click.option("--citation", metavar="TEXT", help="What its users are to cite. [default: the method's paper]")
@@ -34,6 +39,7 @@ Examples:
 def command(
     run: Path,
     out: Path | None,
+    int8: bool,
     card: str | None,
     test_images: Path | None,
     test_labels: Path | None,
@@ -45,21 +51,30 @@ def command(
     if (test_images or test_labels) and not (test_images and test_labels and card):
         raise InputError("--test-images and --test-labels belong together, and to --card: give all three")
     from cellscribble.export.card import CARD, test_pairs, write_card
+    from cellscribble.export.int8 import export_int8
     from cellscribble.export.onnx import export
 
     test = test_pairs(test_images, test_labels) if test_images and test_labels else []
 
-    out = out or run / MODEL_FILE
+    out = out or run / (INT8_FILE if int8 else MODEL_FILE)
     if card is not None:
         check_writable(out.parent / CARD, overwrite)
     said = {key: value for key, value in about.items() if value is not None}
-    model, comparisons = export(run, out, about=said, overwrite=overwrite)
+    share = None
+    if int8:
+        model, comparisons, share = export_int8(run, out, about=said, overwrite=overwrite)
+    else:
+        model, comparisons = export(run, out, about=said, overwrite=overwrite)
     for c in comparisons:
         say(f"{c.size_px:5d} px: torch and ONNX Runtime differ by {c.largest_difference:.1e}")
+    if share is not None:
+        say(f"int8: {share:.3%} of the pixels of the training tiles are decided otherwise")
     say(f"model: {model.path}")
     if card is not None:
         holdout = model.metadata.holdout
         words = holdout_words(holdout) if holdout else "none: too few strokes"
         say(f"card: {write_card(model, words, card, test, overwrite)}")
     if as_json:
-        emit("done", model=model.path, differences={str(c.size_px): c.largest_difference for c in comparisons})
+        found = {} if share is None else {"changed_share": share}
+        differences = {str(c.size_px): c.largest_difference for c in comparisons}
+        emit("done", model=model.path, differences=differences, **found)

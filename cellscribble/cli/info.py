@@ -56,6 +56,7 @@ def _rows(model: Model) -> list[tuple[str, str]]:
         ("image", f"{meta.ndim}D {meta.axes}, channels {', '.join(meta.channels)}{' (RGB)' if meta.is_rgb else ''}"),
         ("pixel size", format_um(meta.pixel_size_um)),
         ("intensity", intensity),
+        ("precision", meta.precision),
         ("stride, halo", f"{_px(meta.stride_multiple)}, {_px(meta.halo_px)} px"),
         ("segmenter", f"{meta.segmenter} {_pairs(meta.segmenter_parameters)}".strip()),
         ("graph cut", _pairs(meta.graph_cut) if meta.graph_cut else "none"),

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cellscribble.bundle import Model, ModelMetadata
+from cellscribble.bundle import INT8, Model, ModelMetadata
 from cellscribble.core.errors import InputError, MissingExtraError, ModelError
 from cellscribble.infer.planes import sees_planes
 
@@ -45,7 +45,7 @@ class Runner:
     Attributes
     ----------
     provider : "CUDAExecutionProvider" or "CPUExecutionProvider": what really runs.
-    note : why the CPU runs although a CUDA device is there; empty otherwise.
+    note : why the CPU runs although a CUDA device is there, or that the model is made for the CPU; else empty.
 
     Raises
     ------
@@ -71,6 +71,8 @@ class Runner:
             if device == "cuda":
                 raise InputError(f"CUDA was asked for but ONNX Runtime cannot use it: {CUDA_REMEDY}")
             self.note = f"a CUDA device is there but ONNX Runtime cannot use it, so the CPU runs: {CUDA_REMEDY}"
+        elif self.provider == CUDA and model.metadata.precision == INT8:
+            self.note = "int8 models are made for processors; on a CUDA device take the float model"
         self._check_contract(model)
 
     def seen_as(self, metadata: ModelMetadata) -> Runner:

@@ -43,6 +43,14 @@ def test_auto_says_why_a_device_is_not_used(tmp_path, monkeypatch):
     assert "doctor" in run.note
 
 
+def test_an_int8_model_on_a_cuda_device_is_a_note(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner_module, "CUDA", CPU)
+    monkeypatch.setattr(runner_module, "cuda_device_present", lambda: False)
+    assert not Runner(open_model(write_model(tmp_path / "float.onnx")), "auto").note
+    int8 = open_model(write_model(tmp_path / "int8.onnx", metadata(precision="int8")))
+    assert "take the float model" in Runner(int8, "auto").note
+
+
 @pytest.mark.skipif(cuda_device_present(), reason="there is a CUDA device")
 def test_a_failing_cuda_start_prints_nothing(tmp_path, capfd):
     with pytest.raises(InputError, match="CUDA was asked for"):
