@@ -61,6 +61,8 @@ def command(
     if adapted.before and adapted.after:
         say(f"held-out strokes before: {holdout_words(asdict(adapted.before))}")
         say(f"adapted without them: {holdout_words(asdict(adapted.after))}; the model has learnt from all")
+        if adapted.after.score <= adapted.before.score:
+            warn(f"adapting made the held-out strokes no better: look at both on the image; {model} may be better")
     else:
         say(f"no hold-out score: {adapted.holdout.reason}")
     say(f"model: {path}")

@@ -61,7 +61,18 @@ def test_a_run_a_volume_and_strokes_give_a_model_that_predict_takes(trained, fil
     words = next(line for line in captured.err.splitlines() if line.startswith("adapted without them: "))
     right = words.removeprefix("adapted without them: ").split(";")[0]
     assert right.endswith("of the pixels right")
+    assert "no better" not in captured.err
     assert right in told
+
+
+def test_who_gains_nothing_is_told(trained, files, capsys):
+    """Adapted to the dark volume the model is right about all held-out strokes, and a second time cannot be better."""
+    volume, strokes = str(files / "dark.tif"), str(files / "strokes.tif")
+    assert run(["adapt", str(trained), volume, strokes, "-o", str(files / "once.onnx")]) == 0
+    assert run(["adapt", str(files / "once.onnx"), volume, strokes, "-o", str(files / "twice.onnx")]) == 0
+    first, second = capsys.readouterr().err.split("stroked pixels: ")[1:]
+    assert "made the held-out strokes no better" not in first
+    assert "made the held-out strokes no better" in second
 
 
 def test_without_the_cut_the_threshold_counts_again(trained, files):
