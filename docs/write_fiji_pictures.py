@@ -83,10 +83,7 @@ def annotate(imagej: ImageJ, images: Path) -> None:
 
 
 def predict(imagej: ImageJ, images: Path) -> None:
-    ready = imagej.folder / "predicted"
-    process = imagej.start(
-        "-macro",
-        f"""
+    steps = f"""
         open({quote(images / "nuclei_02.png")});
         run("Set... ", "zoom={100 * ZOOM}");
         setLocation(30, 90);
@@ -95,35 +92,29 @@ def predict(imagej: ImageJ, images: Path) -> None:
         setLocation(570, 90);
         selectWindow("ROI Manager");
         setLocation(1100, 90);
-        wait(800);
-        File.saveString("x", {quote(ready)});
-        """,
-    )
-    wait_for(ready.exists, 60)
-    time.sleep(1)
-    keep(imagej, "fiji_predict.png", (20, 0, 1280, 640))
-    process.kill()
-    process.communicate()
+    """
+    show(imagej, steps, "fiji_predict.png", (20, 0, 1280, 640))
 
 
 def suggest(imagej: ImageJ, images: Path) -> None:
-    ready = imagej.folder / "suggested"
-    process = imagej.start(
-        "-macro",
-        f"""
+    steps = f"""
         open({quote(images / "nuclei_03.png")});
         run("Set... ", "zoom={100 * ZOOM}");
         setLocation(30, 90);
         run("CellScribble Suggest regions", "model=nuclei_fluorescence number=5 size=64");
         selectWindow("ROI Manager");
         setLocation(560, 90);
-        wait(800);
-        File.saveString("x", {quote(ready)});
-        """,
-    )
+    """
+    show(imagej, steps, "fiji_suggest.png", (20, 0, 1180, 640))
+
+
+def show(imagej: ImageJ, steps: str, name: str, box: tuple[int, int, int, int]) -> None:
+    """Keep what the screen shows after a macro's steps."""
+    ready = imagej.folder / f"{name}.ready"
+    process = imagej.start("-macro", f"""{steps} wait(800); File.saveString("x", {quote(ready)});""")
     wait_for(ready.exists, 60)
     time.sleep(1)
-    keep(imagej, "fiji_suggest.png", (20, 0, 1180, 640))
+    keep(imagej, name, box)
     process.kill()
     process.communicate()
 

@@ -113,6 +113,11 @@ class BlockGrid:
         return BlockGrid(self.shape, tuple(b * factor for b in self.block_px))
 
 
+def overlap(one: Sequence[slice], other: Sequence[slice]) -> Slices:
+    """What two windows of the image share; they must meet."""
+    return tuple(slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(one, other, strict=True))
+
+
 def relative(slices: Sequence[slice], window: Sequence[slice]) -> Slices:
     """Slices of the image as slices of a window of it."""
     return tuple(slice(s.start - w.start, s.stop - w.start) for s, w in zip(slices, window, strict=True))

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from numcodecs import Blosc
 
-from cellscribble.core.blocks import BlockGrid, Slices
+from cellscribble.core.blocks import BlockGrid, Slices, overlap, relative
 from cellscribble.core.errors import FileFormatError
 from cellscribble.io.atomic import atomic_path, explain_write_error
 
@@ -62,10 +62,8 @@ class BlockFiles:
             block = self._read(k, tuple(s.stop - s.start for s in box))
             if block is None:
                 continue
-            common = [slice(max(b.start, w.start), min(b.stop, w.stop)) for b, w in zip(box, window, strict=True)]
-            to = tuple(slice(c.start - w.start, c.stop - w.start) for c, w in zip(common, window, strict=True))
-            of = tuple(slice(c.start - b.start, c.stop - b.start) for c, b in zip(common, box, strict=True))
-            out[to] = block[of]
+            common = overlap(box, window)
+            out[relative(common, window)] = block[relative(common, box)]
         return out
 
     def _read(self, k: int, shape: tuple[int, ...]) -> npt.NDArray[Any] | None:

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from cellscribble.core.blocks import BlockGrid, Slices
+from cellscribble.core.blocks import BlockGrid, Slices, overlap, relative
 from cellscribble.engine.block_files import BlockFiles, numbered_path
 from cellscribble.engine.journal import DONE, EMPTY
 from cellscribble.engine.steps import Levels, write_levels
@@ -51,12 +51,10 @@ class Numbered:
     def read(self, window: Slices) -> npt.NDArray[np.int64]:
         out = np.zeros([s.stop - s.start for s in window], np.int64)
         for k in self.grid.numbers_meeting(window):
-            boxes = zip(self.grid.box(k), window, strict=True)
-            common = tuple(slice(max(b.start, w.start), min(b.stop, w.stop)) for b, w in boxes)
+            common = overlap(self.grid.box(k), window)
             own = self.numbers.read(common)
             if own.any():
-                to = tuple(slice(c.start - w.start, c.stop - w.start) for c, w in zip(common, window, strict=True))
-                out[to] = self.table(k)[own]
+                out[relative(common, window)] = self.table(k)[own]
         return out
 
 

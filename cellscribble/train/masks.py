@@ -54,9 +54,9 @@ def read_mask(path: Path, shape: tuple[int, ...], n_classes: int) -> npt.NDArray
     labels = read_labels(path)
     if labels.shape != shape:
         raise InputError(f"{path} is {labels.shape} px but its image is {shape} px; give labels of the same image")
-    if labels.min() < 0 or (n_classes > 2 and labels.max() >= n_classes):
+    if n_classes > 2 and labels.max() >= n_classes:
         raise InputError(
             f"{path} holds numbers from {labels.min()} to {labels.max()}; expected 0 for background and "
-            + ("1 and up for cells" if n_classes == 2 else f"1 to {n_classes - 1} for the classes of the strokes")
+            f"1 to {n_classes - 1} for the classes of the strokes"
         )
     return (labels > 0 if n_classes == 2 else labels).astype(np.int16)
