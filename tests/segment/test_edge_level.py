@@ -86,6 +86,19 @@ def test_the_order_of_images_does_not_matter():
     assert found[0] == pytest.approx(found[1])
 
 
+def test_faint_membranes_of_which_the_network_is_less_sure_count_as_much_as_dark_ones():
+    """Stripes 8 px wide, every second one faint. The network has all right at 0.5; of the faint ones it is
+    only 0.8 sure. At 0.9 the contour is made of dark ones alone, so its mean edge is steeper there."""
+    x = np.arange(512)
+    distance = np.abs((x % 64) - 32) - 4.0
+    dark = (x // 64) % 2 == 0
+    stripe = ndimage.gaussian_filter1d((distance < 0).astype(np.float32), 1.0) * np.where(dark, 1.0, 0.25)
+    image = np.broadcast_to(stripe.astype(np.float32), (256, 512))[None]
+    p = np.minimum(1 / (1 + np.exp(distance / 0.5)), np.where(dark, 1.0, 0.8))
+    probability = np.broadcast_to(p.astype(np.float32), (256, 512))
+    assert level_of(image, np.stack([1 - probability, probability])) == pytest.approx(0.5, abs=0.08)
+
+
 @settings(max_examples=50, deadline=None)
 @given(level=st.floats(0.1, 0.98), k=st.integers(2, 4), seed=st.integers(0, 10**6))
 def test_shift_moves_the_level_to_one_half_and_keeps_class_proportions(level, k, seed):
