@@ -6,10 +6,11 @@
 
 Without --set, --strokes and --methods: all of them. The sets and their layout are in sets.py. Training and scoring are
 those of `cellscribble compare`: masks are read after training, for scoring only, but by full_supervision;
-each model is scored with its edge level on and off. Rows that --out has already are not made again, and --keep lets an
-interrupted run go on. The seconds run from the opened files to the written model. With --pace, which names the
-kept runs of an undisturbed machine, budgets are numbers of steps (see pace.py). write_table.py makes
-the tables of README.md from the CSV.
+each model is scored with its edge level on and off. The seconds run from the opened files to the written model. With
+--pace, which names the kept runs of an undisturbed machine, budgets are numbers of steps (see pace.py). Rows that
+--out has already are not made again; with --keep a run that was stopped or killed goes on from its last state, and
+where its budget is one of steps (--pace, --epochs) it ends as if nothing had happened. write_table.py makes the
+tables of README.md from the CSV.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import os
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as `cellscribble train` sets it
 
 import argparse
+import json
 import math
 import platform
 import sys
@@ -30,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pace import measured_pace, paced
+from pace import pace_of, paced
 from sets import SETS, Places, places_of
 from table import append_rows, read_rows
 
@@ -42,8 +44,10 @@ from cellscribble.compare.trained import Trained, open_network, train_baseline, 
 from cellscribble.config import TrainConfig, load_config
 from cellscribble.core.errors import CellScribbleError
 from cellscribble.methods.registry import METHODS, get_method
+from cellscribble.train.checkpoint import LAST
 from cellscribble.train.inputs import TrainingSet, open_training_set
 from cellscribble.train.run import split_samples
+from cellscribble.train.start import resumed_config
 
 KEY = ("set", "strokes", "method", "network", "minutes", "epochs", "seed")
 COLUMNS = (*KEY, "paced", "machine", "date", *(c for c in results.COLUMNS if c not in KEY))
@@ -112,11 +116,12 @@ def train_run(run: Run, training_set: TrainingSet, arguments: argparse.Namespace
     config = config_of(run, arguments)
     if run.method in BASELINES:
         return train_baseline(training_set, config)
-    speed = None
-    if arguments.pace:
-        speed = measured_pace(sorted(arguments.pace.glob(f"{run.set}_{run.strokes}_{run.method}_*")))
+    speed = pace_of(arguments.pace, arguments.data, run.set, training_set, run.method) if arguments.pace else None
     with tempfile.TemporaryDirectory(prefix="cellscribble_") as scratch, paced(speed):
         folder = arguments.keep / run.folder if arguments.keep else Path(scratch) / run.folder
+        if (folder / LAST).exists():
+            # The folder's name does not tell all settings: another run is not gone on with.
+            resumed_config(folder, json.loads(json.dumps(config.to_json())))
         seconds = train_network(training_set, config, folder, folder / "model.onnx", Quiet())
         return open_network(folder / "model.onnx", arguments.device), seconds
 

@@ -13,17 +13,15 @@ runs on dsb_fluo that accuracy.py kept on an undisturbed machine, budgets are nu
 from __future__ import annotations
 
 import argparse
-import math
 import shutil
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from accuracy import Quiet  # sets the threads' waiting before torch is imported
-from pace import measured_pace, paced
+from pace import pace_of, paced
 from sets import Places, places_of
 from table import append_row
 
@@ -34,8 +32,7 @@ from cellscribble.infer.predict import predict
 from cellscribble.infer.runner import Runner
 from cellscribble.io.images import list_images, open_image
 from cellscribble.metrics.overlap import score_masks
-from cellscribble.train.inputs import TrainingSet, open_training_set
-from cellscribble.train.plan import Speed
+from cellscribble.train.inputs import open_training_set
 from cellscribble.train.run import train
 
 SETS = ("dsb_fluo", "dsb_histo", "dsb_bf", "monuseg", "em_vnc")
@@ -48,22 +45,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
 COLUMNS = ("set", "variant", "seed", "level", "iou", "iou_raw_half", "wall_s")
 
 
-def pixels(training_set: TrainingSet) -> int:
-    return sum(math.prod(pair.image.data.shape[1:]) for pair in training_set.pairs)
-
-
-def pace_of(folder: Path, data: Path, training_set: TrainingSet, method: str) -> Speed:
-    """The pace of the runs kept in `folder`; ensembling takes as much longer as there are more pixels."""
-    speed = measured_pace(sorted(folder.glob(f"dsb_fluo_*_{method}_*")))
-    whole = open_training_set(data / "dsb_fluo/train/images", data / "dsb_fluo/train/scribbles_30")
-    return replace(speed, refresh_s=speed.refresh_s * pixels(training_set) / pixels(whole))
-
-
-def measure(data: Path, places: Places, variant: str, minutes: float, seed: int, pace: Path | None) -> dict[str, Any]:
+def measure(
+    data: Path, name: str, places: Places, variant: str, minutes: float, seed: int, pace: Path | None
+) -> dict[str, Any]:
     run = Path(tempfile.mkdtemp(prefix="cellscribble_"))
     config = load_config(None, {"minutes": minutes, "seed": seed, **VARIANTS[variant]})
     training_set = open_training_set(places.images, places.scribbles)
-    speed = pace_of(pace, data, training_set, config.method) if pace else None
+    speed = pace_of(pace, data, name, training_set, config.method) if pace else None
     began = time.monotonic()
     with paced(speed):
         result = train(training_set, config, run, Quiet())
@@ -101,7 +89,7 @@ def main() -> None:
         for variant in arguments.variants:
             for seed in arguments.seeds:
                 row = {"set": name, "variant": variant, "seed": seed}
-                row |= measure(arguments.data, places, variant, arguments.minutes, seed, arguments.pace)
+                row |= measure(arguments.data, name, places, variant, arguments.minutes, seed, arguments.pace)
                 cells = [row[c] for c in COLUMNS]
                 print("  ".join(f"{c:12.4f}" if isinstance(c, float) else f"{c!s:>12}" for c in cells), flush=True)
                 if arguments.out:

@@ -4,13 +4,18 @@ A run of a time budget is a number of steps. How many a machine makes is measure
 else; a long run then makes the steps of its budget at that pace, however long it takes beside other work. Steps draw
 from generators made of seed, epoch and step, so the result is that of the undisturbed machine, and an
 interrupted run is gone on with.
+
+One set is measured, `SET`; the steps of another set take as long, since all have patches of one size, and ensembling
+takes as much longer as it has more pixels. Volumes have other patches: their pace is that of runs on themselves.
 """
 
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from unittest.mock import patch
@@ -18,10 +23,12 @@ from unittest.mock import patch
 import torch
 
 from cellscribble.train.checkpoint import LAST, load_state
+from cellscribble.train.inputs import TrainingSet, open_training_set
 from cellscribble.train.loop import Fit
 from cellscribble.train.plan import Schedule, Speed, budget_schedule
 from cellscribble.train.timing import reserved_s
 
+SET, STROKES = "dsb_fluo", "30"
 OPENING_S = 3.0
 """Until the first step: opening the files, the network, a first measurement."""
 
@@ -42,6 +49,26 @@ def measured_pace(folders: list[Path]) -> Speed:
         one_pass = schedule.refresh_part * schedule.passes
         refreshes += [(float(r["seconds"]) - plain) / one_pass for r in whole]
     return Speed(median(steps), max(1e-3, median(refreshes or [0.0])), max(0.0, median(scores)))
+
+
+def pace_of(kept: Path, data: Path, name: str, training_set: TrainingSet, method: str) -> Speed:
+    """The pace at which a method trains on the set `name`, from the runs that accuracy.py kept in `kept`.
+
+    Of runs on the set itself where there are any, else of those on `SET`, scaled by pixels.
+    """
+    if own := sorted(kept.glob(f"{name}_*_{method}_*/{LAST}")):
+        return measured_pace([path.parent for path in own])
+    measured = sorted(kept.glob(f"{SET}_*_{method}_*/{LAST}"))
+    if not measured or training_set.pairs[0].image.ndim == 3:
+        raise SystemExit(f"{kept} has no runs of {method} to take the pace of: on {name}, or on {SET} for planes")
+    speed = measured_pace([path.parent for path in measured])
+    train = data / SET / "train"
+    whole = open_training_set(train / "images", train / f"scribbles_{STROKES}")
+    return replace(speed, refresh_s=speed.refresh_s * n_pixels(training_set) / n_pixels(whole))
+
+
+def n_pixels(training_set: TrainingSet) -> int:
+    return sum(math.prod(pair.image.spatial_shape) for pair in training_set.pairs)
 
 
 @contextmanager

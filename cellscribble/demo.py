@@ -102,16 +102,13 @@ def _free_folder() -> Path:
 
 
 def otsu_scores(example: Example) -> dict[str, Scores]:
-    """Scores of Otsu's threshold with connected parts as objects, image by image: no training at all.
-
-    Source: N. Otsu, "A threshold selection method from gray-level histograms", IEEE Trans. SMC 9, 1979.
-    """
-    from skimage.filters import threshold_otsu
+    """Scores of Otsu's threshold with connected parts as objects, image by image: no training at all."""
+    from cellscribble.baselines.otsu import otsu_threshold
 
     found = {}
     for path in list_images(example.test_images):
         pixels = np.asarray(open_image(path).data[0])
-        labels, _ = ndimage.label(pixels > threshold_otsu(pixels))  # type: ignore[no-untyped-call]
+        labels, _ = ndimage.label(pixels > otsu_threshold(pixels))
         # Numbers are objects also where there is one only, as of CellScribble's own labels.
         found[image_name(path)] = evaluate(labels, _truth(example, image_name(path)), semantic=False)
     return found

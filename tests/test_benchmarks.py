@@ -1,19 +1,52 @@
 """The scripts that write figures into the documentation."""
 
 import csv
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+import torch
 
+from cellscribble.config import load_config
+from cellscribble.train.checkpoint import LAST, load_state
+from cellscribble.train.inputs import open_training_set
+from cellscribble.train.run import train
 from tests.conftest import make_disks
 from tests.train.folders import save_disks
 
 ROOT = Path(__file__).parents[1]
 BENCHMARKS = ROOT / "benchmarks"
+TINY = {"patch_px": 32, "batch_size": 2, "device": "cpu"}
+# As the command line runs the script, but the state is saved after each epoch and not twice a minute, and after three
+# epochs there is time to kill it.
+SLOW = """
+import runpy, sys, time
+from pathlib import Path
+from cellscribble.train import loop
+loop.SECONDS_BETWEEN_CHECKPOINTS = 0
+end_epoch = loop.Fit._end_epoch
+def end_slowly(fit, began):
+    end_epoch(fit, began)
+    if fit.epoch == 3:
+        time.sleep(600)
+loop.Fit._end_epoch = end_slowly
+sys.argv = sys.argv[1:]
+sys.path.insert(0, str(Path(sys.argv[0]).parent))
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+class Silent:
+    def say(self, text):
+        pass
+
+    def tick(self, tick):
+        pass
 
 
 @pytest.fixture
@@ -79,6 +112,75 @@ def test_accuracy_writes_rows_once_and_the_table_is_made_of_them(data, tmp_path)
     (line,) = [line for line in shown.splitlines() if line.startswith("| `otsu`")]
     assert f"| {np.mean(ious):.3f} ±{np.std(ious, ddof=1):.3f} |".replace("0.", ".") in line
     assert "dsb_bf, strokes 10; scored on 1 unseen images" in shown
+
+
+def keep_run(folder, images, scribbles):
+    """A finished run, long enough to tell its pace."""
+    config = load_config(None, {"epochs": 90, "method": "pseudo_label", **TINY})
+    return train(open_training_set(images, scribbles), config, folder, Silent()).folder
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_goes_on_where_it_was_and_ends_as_if_it_had_not_been(
+    scripts, data, tmp_path, monkeypatch
+):
+    import accuracy
+
+    place = data / "dsb_bf" / "train"
+    keep_run(tmp_path / "pace" / "dsb_bf_10_pseudo_label_90epochs_light_0", place / "images", place / "scribbles_10")
+    words = "--set dsb_bf --strokes 10 --methods pseudo_label --seeds 0 --minutes 0.15 --device cpu"
+
+    def command(name, batch_size=2):
+        places = ["--pace", tmp_path / "pace", "--keep", tmp_path / name, "--out", tmp_path / f"{name}.csv"]
+        flags = ["--set-flag", "patch_px=32", f"batch_size={batch_size}"]
+        return list(map(str, [BENCHMARKS / "accuracy.py", data, *words.split(), *places, *flags]))
+
+    def run_here(*args):
+        monkeypatch.setattr(sys, "argv", command(*args))
+        accuracy.main()
+
+    run_here("whole")
+    last = tmp_path / "killed" / "dsb_bf_10_pseudo_label_0.15min_0" / LAST
+    process = subprocess.Popen([sys.executable, "-c", SLOW, *command("killed")])
+    try:
+        while not last.exists() and process.poll() is None:
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.wait()
+    before = load_state(last, torch.device("cpu"))[1]
+    assert 0 < before["epoch"] < before["schedule"]["n_epochs"]
+    assert not (tmp_path / "killed.csv").exists()
+    with pytest.raises(SystemExit, match="has batch_size 2, not 4"):
+        run_here("killed", 4)
+    run_here("killed")
+    seconds = [float(row["seconds"]) for row in csv.DictReader((last.parent / "history.csv").read_text().splitlines())]
+    assert seconds[: before["epoch"]] == [row["seconds"] for row in before["history"]]
+    rows = [list(csv.DictReader((tmp_path / f"{name}.csv").read_text().splitlines())) for name in ("whole", "killed")]
+    for one, other in zip(*rows, strict=True):
+        assert {k: v for k, v in one.items() if k not in ("seconds", "date")}.items() <= other.items()
+
+
+@pytest.mark.slow
+def test_the_pace_of_a_set_is_its_own_or_that_of_the_measured_set_by_pixels(scripts, data, tmp_path):
+    import pace
+
+    ours, measured = data / "dsb_bf" / "train", data / pace.SET / "train"
+    (measured / "images").mkdir(parents=True)
+    shutil.copytree(ours / "scribbles_10", measured / f"scribbles_{pace.STROKES}")
+    shutil.copy(ours / "images" / "a.tif", measured / "images")
+    (measured / f"scribbles_{pace.STROKES}" / "b.tif").unlink()
+    kept = tmp_path / "kept"
+    run = keep_run(kept / f"{pace.SET}_10_pseudo_label_1min_0", measured / "images", measured / "scribbles_30")
+    speed = pace.measured_pace([run])
+    two_images = open_training_set(ours / "images", ours / "scribbles_10")
+    scaled = pace.pace_of(kept, data, "dsb_bf", two_images, "pseudo_label")
+    assert scaled.refresh_s == pytest.approx(2 * speed.refresh_s)
+    assert (scaled.step_s, scaled.score_s) == (speed.step_s, speed.score_s)
+    run.rename(kept / "dsb_bf_10_pseudo_label_1min_0")
+    assert pace.pace_of(kept, data, "dsb_bf", two_images, "pseudo_label") == speed
+    with pytest.raises(SystemExit, match="no runs of grabcut to take the pace of: on dsb_bf, or on dsb_fluo"):
+        pace.pace_of(kept, data, "dsb_bf", two_images, "grabcut")
 
 
 def test_papers_stand_beside_and_nothing_else_of_the_page_changes(scripts, tmp_path):

@@ -41,7 +41,7 @@ from cellscribble.provenance import command, now, versions
 from cellscribble.segment.edge_level import shift_to_edge
 from cellscribble.segment.graph_cut import GraphCut, typical_difference
 from cellscribble.train.calibrate import Calibration, calibrate
-from cellscribble.train.score import HoldoutScore, score_shares
+from cellscribble.train.score import HoldoutScore, score_shares, share_right
 
 METHOD = "metric_learning"
 HOLDOUT_SHARE = 0.2
@@ -169,7 +169,7 @@ def _scores(
             flat = maps.reshape(len(maps), -1)
             for stroke in find_strokes(sample.held_out, len(meta.classes)):
                 probability = shift_to_edge(classifier.probability(flat[:, stroke.pixels]), edge_level)
-                shares[stroke.label].append(float((probability.argmax(axis=0) == stroke.label).mean()))
+                shares[stroke.label].append(share_right(probability.argmax(axis=0), stroke))
         return score_shares(shares, np.random.default_rng(seed))
 
     learnt = learn(start, *_stroked(pieces), config, seed)

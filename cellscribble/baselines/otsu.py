@@ -6,6 +6,7 @@ Source: N. Otsu, "A threshold selection method from gray-level histograms", IEEE
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,11 @@ from skimage.filters import threshold_otsu
 from cellscribble.baselines.base import Classify
 from cellscribble.core.errors import InputError
 from cellscribble.data.samples import Sample
+
+
+def otsu_threshold(values: npt.NDArray[Any]) -> float:
+    """The grey value between the two classes that differ most."""
+    return float(threshold_otsu(values))  # type: ignore[no-untyped-call]
 
 
 def learn_otsu(samples: Sequence[Sample], n_classes: int, seed: int) -> Classify:
@@ -39,7 +45,7 @@ def learn_otsu(samples: Sequence[Sample], n_classes: int, seed: int) -> Classify
 
     def classify(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         values = sign * image.mean(axis=0)
-        threshold = threshold_otsu(values)  # type: ignore[no-untyped-call]
+        threshold = otsu_threshold(values)
         above = values > threshold
         means = values[above].mean(), values[~above].mean()
         within = np.where(above, values - means[0], values - means[1]).var()

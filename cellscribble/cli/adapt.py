@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from cellscribble.cli.output import emit, holdout_words, say, warn
+from cellscribble.cli.shared_options import axes_options
 from cellscribble.cli.train import spin_briefly
 
 
@@ -19,8 +20,7 @@ from cellscribble.cli.train import spin_briefly
     "-o", "--out", type=click.Path(path_type=Path), help="Model file. [default: VOLUME's name + _model.onnx]"
 )
 @click.option("--no-graph-cut", is_flag=True, help="Each pixel decides by itself what is cell.")
-@click.option("--axes", help="Axes of the volume's file, such as ZYX or CYX, where they are read wrongly.")
-@click.option("--timepoint", type=int, help="Which time point of a series, from 0.")
+@axes_options("the volume's file")
 @click.option("--seed", type=int, default=0, help="Of everything random. [default: 0]")
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @click.option("--json", "as_json", is_flag=True, help="Report as one JSON line on stdout.")

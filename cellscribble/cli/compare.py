@@ -12,6 +12,7 @@ import click
 
 from cellscribble.baselines.registry import BASELINES
 from cellscribble.cli.output import progress_bar, say, warn
+from cellscribble.cli.shared_options import budget_options, training_options
 from cellscribble.cli.train import report_understood, spin_briefly
 from cellscribble.methods.registry import METHODS
 
@@ -53,8 +54,7 @@ FOLDER = click.Path(exists=True, path_type=Path)
     metavar="NAME,...",
     help=f"Also baselines: {', '.join(BASELINES)}. [default: {','.join(DEFAULT_METHODS)}]",
 )
-@click.option("--minutes", type=float, help="Time budget of each method and seed. [default: 10]")
-@click.option("--epochs", type=int, help="Train for this many passes over the images instead.")
+@budget_options("Time budget of each method and seed.")
 @click.option("--seeds", multiple=True, default=["0"], callback=_seeds, metavar="N,...", help="[default: 0]")
 @click.option("--labels", type=FOLDER, help="Masks of IMAGES: to score on them, and for full_supervision.")
 @click.option("--test-images", type=FOLDER, help="Score on these images instead, which no method trains on ...")
@@ -68,10 +68,7 @@ FOLDER = click.Path(exists=True, path_type=Path)
     help="Folder of all results.",
 )
 @click.option("--network", help="light, resnet34 or resnet50. [default: light]")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where to compute. [default: auto]")
-@click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Settings as TOML.")
-@click.option("--axes", help="Axes of the image files, such as ZYX or CYX, where they are read wrongly.")
-@click.option("--timepoint", type=int, help="Which time point of a series, from 0.")
+@training_options
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON lines on stdout.")
 def command(
     images: Path, scribbles: Path, methods: tuple[str, ...], seeds: tuple[int, ...], out: Path, **options: Any

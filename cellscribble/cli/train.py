@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from cellscribble.cli.output import Bar, emit, holdout_words, progress_bar, say, shorten, warn
+from cellscribble.cli.shared_options import budget_options, training_options
 from cellscribble.methods.registry import DEFAULT_METHOD, METHODS
 
 
@@ -18,8 +19,7 @@ from cellscribble.methods.registry import DEFAULT_METHOD, METHODS
 @click.argument("images", type=click.Path(exists=True, path_type=Path))
 @click.argument("scribbles", type=click.Path(exists=True, path_type=Path))
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Run folder. [default: runs/<date>_<method>]")
-@click.option("--minutes", type=float, help="Time budget; the stages are scaled to it. [default: 10]")
-@click.option("--epochs", type=int, help="Train for this many passes over the images instead.")
+@budget_options("Time budget; the stages are scaled to it.")
 @click.option("--method", type=click.Choice(list(METHODS)), help=f"How to learn. [default: {DEFAULT_METHOD}]")
 @click.option(
     "--labels", type=click.Path(exists=True, path_type=Path), help="Dense labels, for full_supervision only."
@@ -29,10 +29,7 @@ from cellscribble.methods.registry import DEFAULT_METHOD, METHODS
     "--encoder-weights", type=click.Path(exists=True, dir_okay=False), help="ImageNet state dict, for ResNets."
 )
 @click.option("--seed", type=int, help="Of everything random. [default: 0]")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where to compute. [default: auto]")
-@click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Settings as TOML.")
-@click.option("--axes", help="Axes of the image files, such as ZYX or CYX, where they are read wrongly.")
-@click.option("--timepoint", type=int, help="Which time point of a series, from 0.")
+@training_options
 @click.option("--resume", is_flag=True, help="Continue the run in --out, exactly.")
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON lines on stdout.")
 def command(

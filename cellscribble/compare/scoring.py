@@ -77,7 +77,7 @@ def score(
         for edge, probability in ((ON, trained.at_edge(raw)), (OFF, raw)):
             classes = probability.argmax(axis=0).ravel()
             for stroke in view.strokes:
-                shares[edge][stroke.label].append(share_right(classes, stroke))
+                shares[edge][stroke.label].append(share_right(classes[stroke.pixels], stroke))
             if view.truth is not None:
                 found[edge][view.image.name] = _against_mask(trained, probability, read_labels(view.truth))
             if view.shown is not None and edge == ON:

@@ -79,7 +79,7 @@ def open_ome_zarr(
         is_rgb=data.dtype == "uint8" and data.shape[0] == 3 and _is_colour_picture(attributes, names),
         channel_names=names if len(names) == data.shape[0] else (),
         origin=f"axes {letters} from {source}, {words}{series}",
-        levels=_levels(node, multiscale, plan, level, size),
+        levels=_levels(node, multiscale, plan, level, array, size),
     )
 
 
@@ -217,15 +217,16 @@ def _levels(
     multiscale: Mapping[str, Any],
     plan: AxesPlan,
     level: int,
+    first: zarr.Array[Any],
     pixel_size_um: tuple[float, ...] | None,
 ) -> tuple[PyramidLevel, ...]:
-    """The level that was read and the coarser ones, as far as they are there and in order."""
+    """The level that was read, whose array is `first`, and the coarser ones, as far as they are there and in order."""
     kept = [plan.letters.index(letter) for letter in plan.axes[1:]]
     found: list[PyramidLevel] = []
     unit = (1.0,) * len(kept)
-    for dataset in multiscale["datasets"][level:]:
+    for number, dataset in enumerate(multiscale["datasets"][level:]):
         try:
-            array = node[dataset["path"]]
+            array = node[dataset["path"]] if number else first
         except CellScribbleError:
             raise
         except READ_ERRORS:

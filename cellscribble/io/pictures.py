@@ -37,8 +37,6 @@ _HEAT = (
     (252, 255, 164),
 )
 _N_LABEL_COLOURS = 96
-_BRIGHT = 110
-"""Mean brightness above which a picture gets dark outlines."""
 _PAPER, _INK, _GAP_PX, _TITLE_PX = (255, 255, 255), (30, 30, 30), 10, 15
 
 
@@ -79,11 +77,11 @@ def stroked_slice(scribbles: npt.NDArray[np.integer]) -> int:
     return int((scribbles != UNLABELLED).sum(axis=(1, 2)).argmax())
 
 
-def overlay_labels(rgb: Picture, labels: npt.NDArray[np.integer], outline: bool = True) -> Picture:
-    """Objects of a label image (Y, X) drawn on a picture, one colour a number.
+def overlay_labels(rgb: Picture, labels: npt.NDArray[np.integer]) -> Picture:
+    """Outlines of the objects of a label image (Y, X) on a picture, one colour a number.
 
-    With `outline` their rims, inside the object, 1 px wide on small pictures; else filled and half
-    transparent.
+    A bright line inside the object, 1 px wide on small pictures, and a dark one beside it on the ground: one of
+    the two is seen on a dark image, on a bright one and on stained tissue.
 
     Raises
     ------
@@ -91,17 +89,15 @@ def overlay_labels(rgb: Picture, labels: npt.NDArray[np.integer], outline: bool 
         If the shapes differ.
     """
     _check_shape(rgb, labels)
-    colours = label_colours(labels, on_bright=float(rgb.mean()) > _BRIGHT)
-    out = rgb.copy()
-    if not outline:
-        inside = labels > 0
-        out[inside] = (rgb[inside].astype(np.uint16) + colours[inside]) // 2
-        return out
-    rim = _rim(labels)
+    rim, ground = _rim(labels), labels == 0
+    dark = _rim(ground)
     for _ in range(_thickness(labels.shape, 450) - 1):
         # Thicker rims grow inwards only: neighbours keep their own colour.
         rim |= _rim(np.where(rim, 0, labels))
-    out[rim] = colours[rim]
+        dark |= _rim(ground & ~dark)
+    out = rgb.copy()
+    out[dark] = 0
+    out[rim] = label_colours(labels)[rim]
     return out
 
 
@@ -169,28 +165,19 @@ def save_png(path: str | Path, rgb: Picture, overwrite: bool = False) -> None:
         Image.fromarray(rgb).save(temporary, format="PNG")
 
 
-def label_colours(labels: npt.NDArray[np.integer], on_bright: bool = False) -> Picture:
-    """Each label's colour, (Y, X) -> (Y, X, 3); 0 is black, a number has the same colour everywhere.
-
-    `on_bright` takes darker colours, which stand out on a stained section.
-    """
-    palette = _palette(on_bright)
+def label_colours(labels: npt.NDArray[np.integer]) -> Picture:
+    """Each label's colour, (Y, X) -> (Y, X, 3); 0 is black, a number has the same colour everywhere."""
+    palette = _palette()
     return np.where((labels > 0)[..., None], palette[(labels.astype(np.int64) - 1) % len(palette)], np.uint8(0))
 
 
-@lru_cache(maxsize=2)
-def _palette(on_bright: bool) -> Picture:
-    """Colours of which each is as far as can be, to the eye, from all before it and from grey."""
+@lru_cache(maxsize=1)
+def _palette() -> Picture:
+    """Bright colours of which each is as far as can be, to the eye, from all before it and from grey."""
     steps = np.linspace(0, 255, 14)
     rgb = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(-1, 3)
     lightness, a, b = lab = _cielab(rgb).T
-    vivid = np.hypot(a, b) > 40
-    if on_bright:
-        # No blue to pink: those are the stains of histology.
-        hue = np.degrees(np.arctan2(b, a)) % 360
-        vivid &= (lightness > 25) & (lightness < 62) & ((hue < 275) | (hue > 352))
-    else:
-        vivid &= (lightness > 58) & (lightness < 92)
+    vivid = (np.hypot(a, b) > 40) & (lightness > 58) & (lightness < 92)
     rgb, lab = rgb[vivid], lab.T[vivid]
     chosen = [int(np.hypot(*lab[:, 1:].T).argmax())]
     distance = np.full(len(lab), np.inf)
@@ -221,7 +208,7 @@ def _to_uint8(values: npt.NDArray[np.float32]) -> Picture:
     return (np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-def _rim(labels: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
+def _rim(labels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     padded = np.pad(labels, 1, mode="edge")
     centre = padded[1:-1, 1:-1]
     neighbours = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])

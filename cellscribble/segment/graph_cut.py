@@ -22,16 +22,16 @@ Where we differ, and why:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cellscribble.core.blocks import Slices
-from cellscribble.core.errors import InputError
 from cellscribble.segment.instances import QUANTUM
 from cellscribble.segment.minimum_cut import cut_grid
+from cellscribble.segment.settings import check_names, check_number
 
 OVERLAP_PX = 16
 """Around a block, in units of the finest axis."""
@@ -55,9 +55,7 @@ class GraphCut:
 
     def __post_init__(self) -> None:
         for name, low, high in (("strength", 0, 0.99), ("sigma", 1e-6, 1e6), ("delta", 0, 1)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-                raise InputError(f"{name} of the graph cut is {value!r}; expected a number from {low:g} to {high:g}")
+            check_number(f"{name} of the graph cut", getattr(self, name), low, high)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -72,9 +70,7 @@ class GraphCut:
         InputError
             If a name is unknown or a value out of range.
         """
-        known = [field.name for field in fields(cls)]
-        if unknown := sorted(set(values) - set(known)):
-            raise InputError(f"unknown settings of the graph cut {unknown}; expected {', '.join(known)}")
+        check_names(values, cls, "settings of the graph cut")
         return cls(**values)
 
 

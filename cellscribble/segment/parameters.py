@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from cellscribble.core.errors import InputError
 from cellscribble.segment.basins import RIM_PX
 from cellscribble.segment.height import reach_px
 from cellscribble.segment.holes import widest_px
+from cellscribble.segment.settings import check_names, check_number
 
 MAX_RADIUS_PX = 4096.0
 """No cell is that large; heights must fit beside a code into 32 bits."""
@@ -50,10 +51,10 @@ class InstanceParameters:
 
     def __post_init__(self) -> None:
         for name in ("threshold", "neck_ratio"):
-            _check(name, getattr(self, name), 0.0, 1.0)
+            check_number(name, getattr(self, name), 0.0, 1.0)
         for name in ("seed_distance_px", "smoothing_px", "smallest_object_px", "largest_hole_px"):
-            _check(name, getattr(self, name), 0.0, math.inf)
-        _check("largest_radius_px", self.largest_radius_px, 1.0, MAX_RADIUS_PX)
+            check_number(name, getattr(self, name), 0.0, math.inf)
+        check_number("largest_radius_px", self.largest_radius_px, 1.0, MAX_RADIUS_PX)
         for value in self.spacing or ():
             if not 0 < value < math.inf:
                 raise InputError(f"spacing is {self.spacing}; expected positive numbers")
@@ -73,19 +74,10 @@ class InstanceParameters:
         InputError
             If a name is unknown or a value out of range.
         """
-        known = [field.name for field in fields(cls)]
-        unknown = sorted(set(values) - set(known))
-        if unknown:
-            raise InputError(f"unknown segmenter parameters {unknown}; expected {', '.join(known)}")
+        check_names(values, cls, "segmenter parameters")
         spacing = values.get("spacing")
         given = {**values, "spacing": None if spacing is None else tuple(float(s) for s in spacing)}
         return cls(**given)
-
-
-def _check(name: str, value: Any, low: float, high: float) -> None:
-    # Spelled so that NaN fails too.
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise InputError(f"{name} is {value!r}; expected a number from {low:g} to {high:g}")
 
 
 def spacing_of(settings: InstanceParameters, ndim: int) -> tuple[float, ...]:

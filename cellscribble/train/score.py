@@ -96,13 +96,13 @@ def score_strokes(
         image: npt.NDArray[Any] = window.sample.image.data[(slice(None), *window.slices)]
         classes = predict(window.sample.intensity.apply(image)).argmax(axis=0).ravel()
         for stroke in window.strokes:
-            shares[stroke.label].append(share_right(classes, stroke))
+            shares[stroke.label].append(share_right(classes[stroke.pixels], stroke))
     return score_shares(shares, rng)
 
 
 def share_right(classes: npt.NDArray[np.integer[Any]], stroke: Stroke) -> float:
-    """The share of a stroke's pixels that are of its class in `classes`, flat, (n_pixels,)."""
-    return float((classes[stroke.pixels] == stroke.label).mean())
+    """The share of a stroke's pixels that are of its class in `classes` (n,), what each of them was found to be."""
+    return float((classes == stroke.label).mean())
 
 
 def score_shares(shares: Sequence[Sequence[float]], rng: np.random.Generator) -> HoldoutScore:

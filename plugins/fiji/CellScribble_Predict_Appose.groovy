@@ -6,6 +6,7 @@
 #@ File (label="Python that has CellScribble") python
 #@ String (label="Model (file, run folder or name)") model
 #@ StatusService status
+#@output ImagePlus labels
 
 import ij.IJ
 import ij.ImagePlus
@@ -51,10 +52,10 @@ try {
     task.start()
     task.waitFor()
     if (task.status == Service.TaskStatus.COMPLETE) {
-        def labels = task.outputs["labels"]
-        def buffer = labels.buffer().order(ByteOrder.nativeOrder())
+        def found = task.outputs["labels"]
+        def buffer = found.buffer().order(ByteOrder.nativeOrder())
         def made
-        if (labels.dType() == NDArray.DType.UINT16) {
+        if (found.dType() == NDArray.DType.UINT16) {
             made = new ShortProcessor(width, height)
             buffer.asShortBuffer().get((short[]) made.getPixels())
         } else {
@@ -63,11 +64,11 @@ try {
             for (int i = 0; i < width * height; i++) made.setf(i, (float) buffer.getInt(4 * i))
         }
         made.resetMinAndMax()
-        def shown = new ImagePlus(image.getTitle() + " labels", made)
-        shown.setCalibration(image.getCalibration())
-        shown.show()
-        IJ.run(shown, "glasbey on dark", "")
-        labels.close()
+        // Fiji shows what a script gives; one without a screen hands it to the caller.
+        labels = new ImagePlus(image.getTitle() + " labels", made)
+        labels.setCalibration(image.getCalibration())
+        found.close()
+        IJ.run(labels, "glasbey on dark", "")
     } else if (task.error != null) {
         IJ.error("CellScribble", task.error.readLines().last())
     }

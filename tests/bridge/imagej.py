@@ -18,9 +18,10 @@ import pytest
 
 from cellscribble.bridge.find import find_imagej_jar
 
-NEEDED = ("java", "Xvfb", "xdotool")
 JAR = find_imagej_jar(None)
-MISSING = [name for name in NEEDED if not shutil.which(name)] + ([] if JAR else ["ij.jar (Debian: libij-java)"])
+NO_SCREEN = [name for name in ("Xvfb", "xdotool") if not shutil.which(name)]
+MISSING = [*NO_SCREEN, *([] if shutil.which("java") else ["java"]), *([] if JAR else ["ij.jar (Debian: libij-java)"])]
+NO_IMAGEJ = f"real ImageJ is not here: {', '.join(MISSING)} missing"
 
 RUN_S = 180.0
 """Machines that run tests are busy; this is spent only where something hangs."""
@@ -39,19 +40,19 @@ class ImageJ:
 
     def start(self, mode: str, macro: str, argument: str = "") -> subprocess.Popen[str]:
         """mode: "-batch", without windows, or "-macro", the real window, which the macro closes by run("Quit")."""
-        for name in ("home", "tmp", "ImageJ/plugins"):
-            (self.folder / name).mkdir(parents=True, exist_ok=True)
         file = self.folder / "test.ijm"
+        self.folder.mkdir(parents=True, exist_ok=True)
         # ImageJ reads macros as Latin-1: see `macro_text.quote`.
         file.write_text(macro, encoding="ascii")
-        # File names beyond ASCII reach Java only where the locale is UTF-8.
-        environment = {**os.environ, "DISPLAY": self.display, "LC_ALL": "C.UTF-8", "TMPDIR": str(self.folder / "tmp")}
-        places = {"user.home": "home", "plugins.dir": "ImageJ", "java.io.tmpdir": "tmp"}
-        options = [f"-D{name}={self.folder / place}" for name, place in places.items()]
-        command = ["java", *options, "-cp", str(JAR), "ij.ImageJ", mode, str(file), argument]
+        return self.launch(*mode.split(), str(file), *([argument] if argument else []))
+
+    def launch(self, *words: str) -> subprocess.Popen[str]:
+        """The program with these words behind it."""
+        for name in ("home", "tmp", "ImageJ/plugins"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
         return subprocess.Popen(
-            command,
-            env=environment,
+            [*self.command(), *words],
+            env={**os.environ, **self.environment()},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -59,9 +60,21 @@ class ImageJ:
             cwd=self.folder,
         )
 
+    def command(self) -> list[str]:
+        """What starts the program."""
+        places = {"user.home": "home", "plugins.dir": "ImageJ", "java.io.tmpdir": "tmp"}
+        return ["java", *(f"-D{name}={self.folder / at}" for name, at in places.items()), "-cp", str(JAR), "ij.ImageJ"]
+
+    def environment(self) -> dict[str, str]:
+        """File names beyond ASCII reach Java only where the locale is UTF-8."""
+        return {"DISPLAY": self.display, "LC_ALL": "C.UTF-8", "TMPDIR": str(self.folder / "tmp")}
+
     def run(self, macro: str, argument: str = "", mode: str = "-batch", timeout_s: float = RUN_S) -> str:
         """What ImageJ printed; fails where it is not done in time."""
-        process = self.start(mode, macro, argument)
+        return self.finish(self.start(mode, macro, argument), timeout_s)
+
+    def finish(self, process: subprocess.Popen[str], timeout_s: float = RUN_S) -> str:
+        """What it printed until it ended; fails where that is not in time."""
         try:
             return process.communicate(timeout=timeout_s)[0]
         except subprocess.TimeoutExpired:
@@ -72,7 +85,7 @@ class ImageJ:
     def screenshot(self) -> Path | None:
         """What stands on the screen, where ImageMagick is installed."""
         path = self.folder / "screen.png"
-        if shutil.which("import"):
+        if self.display and shutil.which("import"):
             subprocess.run(["import", "-display", self.display, "-window", "root", str(path)], check=False, timeout=20)
         return path if path.exists() else None
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from tests.bridge.imagej import JAR
+from tests.bridge.imagej import JAR, MISSING, NO_IMAGEJ
 
-pytestmark = pytest.mark.imagej
+pytestmark = [pytest.mark.imagej, pytest.mark.skipif(bool(MISSING), reason=NO_IMAGEJ)]
 pytest.importorskip("jpype", reason="pip install jpype1")
 
 START = """
@@ -23,6 +23,23 @@ from cellscribble.core.volume import ImageVolume
 folder = Path(sys.argv[1])
 """
 DRAW = 'makeLine(5, 10, 25, 10); Roi.setName("nucleus_1"); Roi.setStrokeWidth(3); Overlay.addSelection;'
+WINDOW = """
+image = ImageVolume(np.arange(40 * 50, dtype=np.uint16).reshape(1, 40, 50), "CYX", (0.5, 0.5), "cells")
+labels = np.zeros((40, 50), np.uint16); labels[3:9, 4:9] = 300
+session.show(image, labels)
+print(session.run_macro('return "" + nImages + " " + getTitle() + " " + getPixel(5, 5);'))
+session.run_macro('getLut(r, g, b); selectImage(1); DRAW')
+session.run_macro('makeRectangle(30, 20, 8, 6); Roi.setName("bg_1"); roiManager("add");')
+found = session.collect_scribbles()
+print(found.class_names, (found.data[10, 5:26] == 1).all(), (found.data == 0).sum(), (found.data == 1).sum())
+print(session.run_macro("return getArgument();", "as given"))
+try:
+    session.run_macro("exit;")
+except InputError as error:
+    print(error)
+session.close()
+print(session.run_macro("return d2s(nImages, 0);"))
+""".replace("DRAW", DRAW)
 
 
 @pytest.fixture
@@ -52,31 +69,16 @@ def python(screen, tmp_path):
     return run
 
 
-def test_a_window_with_strokes_and_labels(python):
-    lines = python(
-        """
-session = FijiSession()
-image = ImageVolume(np.arange(40 * 50, dtype=np.uint16).reshape(1, 40, 50), "CYX", (0.5, 0.5), "cells")
-labels = np.zeros((40, 50), np.uint16); labels[3:9, 4:9] = 300
-session.show(image, labels)
-print(session.run_macro('return "" + nImages + " " + getTitle() + " " + getPixel(5, 5);'))
-session.run_macro('getLut(r, g, b); selectImage(1); DRAW')
-session.run_macro('makeRectangle(30, 20, 8, 6); Roi.setName("bg_1"); roiManager("add");')
-found = session.collect_scribbles()
-print(found.class_names, (found.data[10, 5:26] == 1).all(), (found.data == 0).sum(), (found.data == 1).sum())
-print(session.run_macro("return getArgument();", "as given"))
-try:
-    session.run_macro("exit;")
-except InputError as error:
-    print(error)
-session.close()
-print(session.run_macro("return d2s(nImages, 0);"))
-""".replace("DRAW", DRAW)
-    )
+def check_window(lines):
+    """What WINDOW prints, whichever ImageJ it ran in."""
     assert lines[0] == "2 cells_labels.tif 300"
     assert lines[1].startswith("('background', 'nucleus') True 48 6")
     assert lines[2] == "as given"
     assert lines[-1] == "1"
+
+
+def test_a_window_with_strokes_and_labels(python):
+    check_window(python("session = FijiSession()" + WINDOW))
 
 
 def test_without_a_screen_and_on_a_stack(python, tmp_path):

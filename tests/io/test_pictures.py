@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from cellscribble.core.errors import InputError
 from cellscribble.core.volume import ImageVolume
@@ -54,13 +55,23 @@ def test_outline_lies_on_the_objects_rim_and_touching_objects_differ():
     rgb = np.full((9, 12, 3), 20, np.uint8)
     shown = overlay_labels(rgb, labels)
     changed = (shown != rgb).any(axis=-1)
-    assert not changed[labels == 0].any()
     assert not changed[4, 3]
     assert changed[2:7, 5].all()
     assert changed[2:7, 6].all()
     assert np.abs(shown[4, 5].astype(int) - shown[4, 6]).max() > 60
-    filled = overlay_labels(rgb, labels, outline=False)
-    np.testing.assert_array_equal((filled != rgb).any(axis=-1), labels > 0)
+    # Beside them on the ground a dark line, no wider.
+    beside = (labels == 0) & ndimage.binary_dilation(labels > 0)
+    np.testing.assert_array_equal(changed & (labels == 0), beside)
+    assert (shown[beside] == 0).all()
+
+
+@pytest.mark.parametrize("ground", [0, 60, 128, 190, 255])
+def test_an_outline_is_seen_on_any_ground(ground):
+    """The line or the one beside it is far from the image in red, green or blue, for each of the colours."""
+    labels = np.kron(np.arange(1, 97).reshape(8, 12), np.pad(np.ones((4, 4), int), 1))
+    rgb = np.full((*labels.shape, 3), ground, np.uint8)
+    distance = np.abs(overlay_labels(rgb, labels).astype(int) - ground).max(axis=-1)
+    assert distance.reshape(8, 6, 12, 6).max(axis=(1, 3)).min() > 90
 
 
 def test_strokes_are_thick_and_keep_their_colours():

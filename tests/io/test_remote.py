@@ -47,6 +47,17 @@ def test_an_image_at_a_url_is_the_image_on_the_disk(served, monkeypatch, version
     np.testing.assert_array_equal(again.data[:, :9, :9], pixels()[:, :9, :9])
 
 
+@WEB
+def test_the_head_of_each_level_is_read_once(served, monkeypatch, version):
+    monkeypatch.setattr(ome_zarr_read, "LAZY_BYTES", 0)
+    write_ome_zarr(served.folder / "slide.zarr", pixels(), "CYX", (0.5, 0.25), kind="image", version=version)
+    image = open_image(f"{served.url}/slide.zarr")
+    head = ".zarray" if version == "0.4" else "zarr.json"
+    heads = [f"/slide.zarr/{level}/{head}" for level in range(len(image.levels))]
+    assert len(heads) > 1
+    assert sorted(path for path in served.asked if path in heads) == heads
+
+
 def test_a_server_that_sends_whole_files_only_serves_shards_too(served, monkeypatch):
     monkeypatch.setattr(ome_zarr_read, "LAZY_BYTES", 0)
     write_ome_zarr(served.folder / "slide.zarr", pixels(), "CYX", kind="image", version="0.5")
