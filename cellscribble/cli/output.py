@@ -35,7 +35,11 @@ def emit(event: str, **fields: object) -> None:
 @functools.cache
 def console() -> Console:
     """The one rich console, on stderr: what it prints goes above a running bar."""
-    return Console(stderr=True, highlight=False)
+    screen = Console(stderr=True, highlight=False)
+    if not screen.is_terminal:
+        # A file has no width; in 80 columns the table of a stack's images loses its headings.
+        screen.width = 200
+    return screen
 
 
 def say(text: str) -> None:

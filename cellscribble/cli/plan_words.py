@@ -10,7 +10,7 @@ from cellscribble.engine.memory import format_bytes
 
 
 def plan_lines(fields: Mapping[str, Any], *, dry_run: bool) -> list[str]:
-    """One line on the blocks of a run, and in a dry run all that is known of it.
+    """One line on the blocks of a run, one on those of a run that goes on, and in a dry run all that is known of it.
 
     fields : as `engine.forecast`
     """
@@ -23,10 +23,12 @@ def plan_lines(fields: Mapping[str, Any], *, dry_run: bool) -> list[str]:
         if fields["workers"]:
             speed += f" in each of {fields['workers']} workers"
         how = f"{n} block{'' if n == 1 else 's'} of {_px(fields['block_px'])} px, {speed}, {memory}"
+    done = [f"{n} of them done already, by a run that was stopped"] if (n := fields.get("n_done")) else []
     if not dry_run:
-        return [how]
+        return [how, *done]
     return [
         f"{how}, at most {format_bytes(fields['most_memory_bytes'])}",
+        *done,
         f"the network looks {_px(fields['halo_px'])} px around a block",
         f"at most {format_bytes(fields['disk_bytes'])} on the disk, unpacked; "
         f"{format_bytes(fields['free_disk_bytes'])} are free",

@@ -193,8 +193,8 @@ def _run(
     def progress(done: float, total: float, words: str = "") -> None:
         report("progress", index=index, name=job.name, done=done, total=total, words=words)
 
-    def planned(plan: Plan, work: Work) -> None:
-        report("plan", index=index, image=job.image, **forecast_blocks(job, plan, work, options))
+    def planned(plan: Plan, work: Work, goes_on: bool) -> None:
+        report("plan", index=index, image=job.image, **forecast_blocks(job, plan, work, options, goes_on=goes_on))
 
     fit = check_fit(
         image,

@@ -9,6 +9,7 @@ from cellscribble.bundle import ModelMetadata
 from cellscribble.core.blocks import BlockGrid
 from cellscribble.core.volume import ImageVolume
 from cellscribble.engine.costs import Work
+from cellscribble.engine.journal import done_of
 from cellscribble.engine.memory import available_bytes, format_bytes
 from cellscribble.engine.options import PredictOptions
 from cellscribble.engine.outputs import Job, existing_folder
@@ -19,18 +20,22 @@ NODE_BYTES = 1
 """Of the tables of open objects, a pixel; far less where cells are larger than a few pixels."""
 
 
-def forecast_blocks(job: Job, plan: Plan, work: Work, options: PredictOptions) -> dict[str, Any]:
+def forecast_blocks(job: Job, plan: Plan, work: Work, options: PredictOptions, *, goes_on: bool) -> dict[str, Any]:
     """Of an image that is segmented block by block; of the blocks and the time a shard's part.
+
+    goes_on : a run that was interrupted is gone on with; "n_done" of its blocks the network has seen
 
     Returns
     -------
-    "block_px", "n_blocks", "halo_px", "at_once", "threads", "workers" (0 for this process), "memory_bytes",
+    "block_px", "n_blocks", "n_done", "halo_px", "at_once", "threads", "workers" (0 for this process), "memory_bytes",
     "most_memory_bytes", "disk_bytes" (at most, the labels among it), "free_disk_bytes", "seconds",
     "writes", "warnings".
     """
     n_blocks = len(BlockGrid(work.shape, plan.block_px))
     shard = options.shard or (1, 1)
     own = part(n_blocks, shard)
+    n_own = own.stop - own.start
+    n_done = int(done_of(job.unfinished, {"see": n_blocks}).done["see"][own].sum()) if goes_on else 0
     labels = labels_bytes(work)
     # A pyramid is a third more at most. `seen` has a byte a pixel, the numbers of objects four.
     kept = work.n_pixels * (1 if work.cut_halo_px is None else 1 + 4 + NODE_BYTES)
@@ -51,7 +56,8 @@ def forecast_blocks(job: Job, plan: Plan, work: Work, options: PredictOptions) -
     return {
         "how": "blocks",
         "block_px": list(plan.block_px),
-        "n_blocks": own.stop - own.start,
+        "n_blocks": n_own,
+        "n_done": n_done,
         "halo_px": list(work.halo_px),
         "at_once": plan.n_networks,
         "threads": plan.threads,
@@ -60,7 +66,7 @@ def forecast_blocks(job: Job, plan: Plan, work: Work, options: PredictOptions) -
         "most_memory_bytes": plan.most_bytes,
         "disk_bytes": disk,
         "free_disk_bytes": free,
-        "seconds": round(plan.seconds / shard[1], 3),
+        "seconds": round(plan.seconds * (n_own - n_done) / n_blocks, 3),
         "writes": [str(path) for path in (*(() if options.shard else job.files), job.unfinished)],
         "warnings": warnings,
     }

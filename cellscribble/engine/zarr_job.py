@@ -56,7 +56,7 @@ def segment_to_zarr(
     options: PredictOptions,
     record: dict[str, Any],
     say: Say,
-    planned: Callable[[Plan, Work], None] = lambda plan, work: None,
+    planned: Callable[[Plan, Work, bool], None] = lambda plan, work, goes_on: None,
     cluster: DaskExecutor | None = None,
 ) -> dict[str, Any] | None:
     """Segment an image, and write what `job` names.
@@ -70,7 +70,7 @@ def segment_to_zarr(
     planner : of the network; None to finish a run of which all blocks have been seen, by shards
     record : how the result is made; what is found is added to it
     say : told about the progress
-    planned : told how it will be done, before anything is written
+    planned : told how it will be done, before anything is written, and whether a run that was interrupted goes on
     cluster : the workers, if not threads of this process
 
     Returns
@@ -99,8 +99,9 @@ def segment_to_zarr(
     plan: Plan | None = None
     if planner is not None:
         work = planner.work(task, model.metadata)
-        plan = planner.plan(image, work, _block_of(job, key) or options.block_px, exact=options.dry_run)
-        planned(plan, work)
+        begun_px = _block_of(job, key)
+        plan = planner.plan(image, work, begun_px or options.block_px, exact=options.dry_run)
+        planned(plan, work, begun_px is not None)
         if options.dry_run:
             return None
 

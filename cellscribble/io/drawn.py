@@ -52,8 +52,7 @@ def strokes_from_rois(path: Path, shape: tuple[int, ...], timepoint: int | None)
             f"ROIs in {path} reach to y {int(reach[0])}, x {int(reach[1])} px but the image is {shape[-2:]} "
             "(y, x); draw them on this image, or crop both to the same region"
         )
-    n_read = len(rois) - len(unread)
-    reading = f"{n_read} ImageJ ROI{'s' * (n_read != 1)}, class by {' and '.join(evidence) or 'nothing'}"
+    reading = f"ImageJ ROIs, class by {' and '.join(evidence) or 'nothing'}"
     return replace(assemble(pieces, shape, reading, colours), unread=unread)
 
 

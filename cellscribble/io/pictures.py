@@ -80,8 +80,9 @@ def stroked_slice(scribbles: npt.NDArray[np.integer]) -> int:
 def overlay_labels(rgb: Picture, labels: npt.NDArray[np.integer]) -> Picture:
     """Outlines of the objects of a label image (Y, X) on a picture, one colour a number.
 
-    A bright line inside the object, 1 px wide on small pictures, and a dark one beside it on the ground: one of
-    the two is seen on a dark image, on a bright one and on stained tissue.
+    A bright line inside the object, 1 px wide on small pictures, wider on large ones, but about a sixth of the
+    objects' radius at most, and a dark one beside it on the ground: one of the two is seen on a dark image, on a
+    bright one and on stained tissue.
 
     Raises
     ------
@@ -91,7 +92,8 @@ def overlay_labels(rgb: Picture, labels: npt.NDArray[np.integer]) -> Picture:
     _check_shape(rgb, labels)
     rim, ground = _rim(labels), labels == 0
     dark = _rim(ground)
-    for _ in range(_thickness(labels.shape, 450) - 1):
+    sixth = round(int(np.count_nonzero(labels)) / max(1, int(np.count_nonzero(rim))) / 3)
+    for _ in range(min(_thickness(labels.shape, 450), sixth) - 1):
         # Thicker rims grow inwards only: neighbours keep their own colour.
         rim |= _rim(np.where(rim, 0, labels))
         dark |= _rim(ground & ~dark)

@@ -158,6 +158,16 @@ def test_a_run_says_its_plan_and_keeps_a_log(place, capsys):
     assert "100 %, slide: all 12 blocks seen" in last
 
 
+def test_a_run_that_goes_on_says_how_much_of_it_is_done(place, capsys):
+    write_ome_zarr("slide.zarr", disks()[0][None], "CYX", (0.5, 0.5), kind="image")
+    args = ["predict", "slide.zarr", "--block", "16", "--shard", "1/2"]
+    assert run(args) == 0
+    assert "done already" not in capsys.readouterr().err
+    for more in (["--dry-run"], []):
+        assert run([*args, *more]) == 0
+        assert "6 of them done already, by a run that was stopped" in capsys.readouterr().err
+
+
 def test_a_limit_that_is_too_small_exits_1_and_names_one_that_works(place, capsys):
     assert run(["predict", "imgs/a.tif", "--max-memory", "20MB"]) == 1
     assert "--max-memory 20 MB is too little" in capsys.readouterr().err

@@ -11,7 +11,9 @@ import tifffile
 
 from cellscribble.bundle import open_model
 from cellscribble.cli.main import run
-from tests.conftest import make_disks
+from cellscribble.cli.train import report_understood
+from cellscribble.train.inputs import open_training_set
+from tests.conftest import make_balls, make_disks
 from tests.train.folders import save_disks, save_kind, save_pair
 
 TINY = """
@@ -38,6 +40,16 @@ def train(*args: str) -> int:
 def error_of(capsys) -> str:
     """The last message, which says what to do; what stands before it is the table of images."""
     return capsys.readouterr().err.rpartition("error: ")[2]
+
+
+def test_in_a_log_the_table_of_a_stack_keeps_its_headings(tmp_path, capsys):
+    balls = make_balls(0)
+    size = {"resolution": (1 / 0.0046, 1 / 0.0046), "metadata": {"axes": "ZYX", "spacing": 0.05, "unit": "um"}}
+    save_pair(tmp_path, "serial_sections", balls.image.data[0], balls.scribbles, imagej=True, **size)
+    report_understood(open_training_set(tmp_path / "imgs", tmp_path / "strokes"))
+    first, second = capsys.readouterr().err.splitlines()[:2]
+    assert first.split() == ["image", "shape", "axes", "pixel", "size", "background", "foreground", "labelled"]
+    assert "0.05 x 0.0046 x 0.0046 um" in second
 
 
 @pytest.mark.parametrize(

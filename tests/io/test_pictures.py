@@ -74,6 +74,15 @@ def test_an_outline_is_seen_on_any_ground(ground):
     assert distance.reshape(8, 6, 12, 6).max(axis=(1, 3)).min() > 90
 
 
+@pytest.mark.parametrize(("radius", "rim_px"), [(7, 1), (60, 5)])
+def test_on_a_large_picture_rims_are_wide_but_a_cell_is_seen_inside_its_own(radius, rim_px):
+    y, x = np.mgrid[-100:100, -100:100]
+    labels = np.tile(y**2 + x**2 <= radius**2, (12, 12)).astype(np.uint16)
+    rgb = np.full((*labels.shape, 3), 90, np.uint8)
+    changed = (overlay_labels(rgb, labels) != rgb).any(axis=-1)
+    assert changed[100, 100 : 100 + radius + 1].sum() == rim_px
+
+
 def test_strokes_are_thick_and_keep_their_colours():
     scribbles = np.full((400, 400), -1)
     scribbles[100, 50:200], scribbles[300, 50:200] = 0, 1
