@@ -92,6 +92,7 @@ def overlay_labels(rgb: Picture, labels: npt.NDArray[np.integer]) -> Picture:
     _check_shape(rgb, labels)
     rim, ground = _rim(labels), labels == 0
     dark = _rim(ground)
+    # The area of a disc is its rim times half its radius.
     sixth = round(int(np.count_nonzero(labels)) / max(1, int(np.count_nonzero(rim))) / 3)
     for _ in range(min(_thickness(labels.shape, 450), sixth) - 1):
         # Thicker rims grow inwards only: neighbours keep their own colour.
