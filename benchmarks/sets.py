@@ -1,8 +1,8 @@
 """The data sets of the benchmarks, and where each keeps images, strokes and labels.
 
 Layout: <set>/{train,val}/{images,labels[/task],scribbles[_task]_<strokes>}. em_vnc is one volume: its stroked
-sections are the training images, the sections between them are scored. Sets without a val part are
-scored on the images that were trained on, and their rows say so.
+sections are the training images, the sections between them are scored. nuclei_3d gets the size of its voxels, which
+its files do not say. Sets without a val part are scored on the images that were trained on, and their rows say so.
 """
 
 from __future__ import annotations
@@ -49,9 +49,11 @@ SETS = {
     "nuclei_3d": Layout(),
 }
 
+NUCLEI_3D_UM = (0.284, 0.127, 0.127)
+
 
 def places_of(data: Path, name: str, strokes: str, scratch: Path) -> Places:
-    """Folders of the set `name`; `scratch` takes the sections of em_vnc."""
+    """Folders of the set `name`; `scratch` takes the sections of em_vnc and the images of nuclei_3d."""
     layout = SETS[name]
     train, val = data / name / "train", data / name / "val"
     scribbles = train / "_".join(["scribbles", *([layout.task] if layout.task else []), strokes])
@@ -59,7 +61,8 @@ def places_of(data: Path, name: str, strokes: str, scratch: Path) -> Places:
     if name == "em_vnc":
         return _sections(train / "images" / "vnc.tif", scribbles / "vnc.tif", labels / "vnc.tif", scratch / strokes)
     if not val.is_dir():
-        return Places(train / "images", scribbles, labels, train / "images", labels)
+        images = _with_voxel_size(train / "images", scratch) if name == "nuclei_3d" else train / "images"
+        return Places(images, scribbles, labels, images, labels)
     return Places(train / "images", scribbles, labels, val / "images", val / "labels" / layout.task)
 
 
@@ -78,3 +81,15 @@ def _sections(images: Path, scribbles: Path, labels: Path, scratch: Path) -> Pla
         if stroked:
             tifffile.imwrite(places.scribbles / f"z{z}.tif", strokes)
     return places
+
+
+def _with_voxel_size(images: Path, scratch: Path) -> Path:
+    out = scratch / "nuclei_3d"
+    out.mkdir(parents=True, exist_ok=True)
+    z_um, y_um, x_um = NUCLEI_3D_UM
+    for path in images.glob("*.tif"):
+        about = {"axes": "ZYX", "spacing": z_um, "unit": "um"}
+        tifffile.imwrite(
+            out / path.name, tifffile.imread(path), imagej=True, resolution=(1 / x_um, 1 / y_um), metadata=about
+        )
+    return out

@@ -239,3 +239,19 @@ def test_the_sections_of_the_em_volume_are_split_by_strokes(scripts, tmp_path):
     assert sorted(p.name for p in places.test_images.iterdir()) == ["z1.tif", "z2.tif", "z4.tif"]
     np.testing.assert_array_equal(tifffile.imread(places.test_labels / "z4.tif"), volume[4])
     assert places.unseen
+
+
+def test_the_nuclei_of_a_volume_have_the_voxel_size_that_their_files_lack(scripts, tmp_path):
+    import sets
+
+    from cellscribble.io.images import open_image
+
+    images = tmp_path / "nuclei_3d" / "train" / "images"
+    images.mkdir(parents=True)
+    voxels = np.arange(60, dtype=np.uint8).reshape(3, 4, 5)
+    tifffile.imwrite(images / "a.tif", voxels)
+    places = sets.places_of(tmp_path, "nuclei_3d", "10", tmp_path / "scratch")
+    found = open_image(places.images / "a.tif")
+    assert found.pixel_size_um == pytest.approx(sets.NUCLEI_3D_UM)
+    np.testing.assert_array_equal(np.asarray(found.data[0]), voxels)
+    assert not places.unseen

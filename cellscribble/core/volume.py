@@ -109,6 +109,12 @@ class ImageVolume:
         """Pixels (voxels) of one channel."""
         return math.prod(self.spatial_shape)
 
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """How far apart pixels lie on each axis, the finest 1; all 1 where the pixel size is not known."""
+        size = self.pixel_size_um or (1.0,) * self.ndim
+        return tuple(length / min(size) for length in size)
+
     def with_data(self, data: Any) -> ImageVolume:
         """The same image with other pixel values."""
         return replace(self, data=data)

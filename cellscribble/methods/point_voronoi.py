@@ -73,10 +73,8 @@ class PointVoronoi(Method):
         if not strokes:
             return
         shape = sample.scribbles.shape
-        size = sample.image.pixel_size_um or (1.0,) * len(shape)
         points = [tuple(int(i) for i in middle_pixel(stroke, shape)) for stroke in strokes]
-        spacing = [length / min(size) for length in size]
-        nearest = nearest_points(points, [s.label for s in strokes], shape, spacing)
+        nearest = nearest_points(points, [s.label for s in strokes], shape, sample.image.spacing)
         radius_px, rng = self.config.point_radius_px, np.random.default_rng(0)
         clusters = cluster_labels(sample.normalised(), nearest, radius_px, self.config.reach_px, rng)
         sample.memory[VORONOI] = to_maps(voronoi_labels(nearest, radius_px), self.n_classes)

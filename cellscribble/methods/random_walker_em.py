@@ -145,11 +145,9 @@ class RandomWalkerEM(Method):
             if len(np.unique(sample.scribbles[sample.scribbles != UNLABELLED])) < 2:
                 without.append(sample.name)
                 continue
-            size = sample.image.pixel_size_um
-            spacing = None if size is None else [length / min(size) for length in size]
             c = self.config
             seeds = seed_areas(
-                sample.normalised(), sample.scribbles, self.n_classes, c.beta, c.reach_px, c.tau, spacing
+                sample.normalised(), sample.scribbles, self.n_classes, c.beta, c.reach_px, c.tau, sample.image.spacing
             )
             sample.memory[SEEDS] = to_maps(seeds, self.n_classes)
             sample.memory[LABELS] = sample.memory[SEEDS].copy()

@@ -46,13 +46,19 @@ def calibrate(samples: Sequence[Sample], predict: Predict, rng: np.random.Genera
     kept = {id(sample) for sample in for_fit}
     shifted = [shift_to_edge(p, edge.level) for s, p in zip(chosen, predictions, strict=True) if id(s) in kept]
     strokes = [all_strokes(s) for s in chosen if id(s) in kept]
-    parameters, report = fit_instance_parameters(shifted, strokes)
+    parameters, report = fit_instance_parameters(shifted, strokes, spacing=_spacing(chosen[0]))
     return Calibration(edge.level, edge.gain, parameters.to_dict(), {"edge": asdict(edge), "instances": report})
 
 
 def all_strokes(sample: Sample) -> npt.NDArray[np.int16]:
     """Learnt and held-out strokes together, (*spatial) int16."""
     return np.where(sample.scribbles == UNLABELLED, sample.held_out, sample.scribbles)
+
+
+def _spacing(sample: Sample) -> tuple[float, ...] | None:
+    """As the segmenter takes it: None where pixels are as long as they are wide, within a hundredth."""
+    spacing = tuple(round(apart, 2) for apart in sample.image.spacing)
+    return None if set(spacing) == {1.0} else spacing
 
 
 def _choose(samples: Sequence[Sample], rng: np.random.Generator, max_pixels: int) -> list[Sample]:

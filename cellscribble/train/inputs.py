@@ -255,6 +255,11 @@ def _warnings(pairs: Sequence[Pair], names: Sequence[str]) -> tuple[str, ...]:
     sizes = {p.image.pixel_size_um for p in pairs}
     if len(sizes) > 1:
         out.append(f"pixel sizes differ: {sorted(str(s) for s in sizes)}; the model takes the most frequent one")
+    elif pairs[0].image.ndim == 3 and sizes == {None}:
+        out.append(
+            "the volumes do not say how far apart their planes are: taken to be one pixel; "
+            "set it in the images (Fiji: Image > Properties), cells are told apart by their shape"
+        )
     return tuple(out)
 
 

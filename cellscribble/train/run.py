@@ -115,7 +115,8 @@ def split_samples(training_set: TrainingSet, config: TrainConfig) -> tuple[list[
 
 
 def patch_shape(config: TrainConfig, training_set: TrainingSet, multiple: Sequence[int]) -> tuple[int, ...]:
-    """The patch, px, on the network's stride; in 3D flattened along z by the voxel's own anisotropy."""
+    """The patch, px, on the network's stride; in 3D flattened along z by the voxel's own anisotropy, and no deeper
+    than the deepest volume: what lies beyond is its mirror image and would cost as much as the volume itself."""
     image = training_set.pairs[0].image
     # Small patches around strokes hold more labelled pixels for the same work: in a minute on two cores
     # 128 px learnt far more than 256 (docs/accuracy.md). A ResNet sees 256 px at once, as published.
@@ -123,9 +124,9 @@ def patch_shape(config: TrainConfig, training_set: TrainingSet, multiple: Sequen
     if image.ndim == 2:
         return padded_shape((patch_px,) * 2, multiple)
     edge = max(32, int(patch_px * PATCH_3D_SHARE))
-    size = image.pixel_size_um
-    ratio = 1.0 if size is None else max(1.0, size[0] / min(size[1:]))
-    depth = min(edge, max(8, round(edge / ratio / 8) * 8))
+    ratio = max(1.0, image.spacing[0] / min(image.spacing[1:]))
+    deepest = max(pair.image.spatial_shape[0] for pair in training_set.pairs)
+    depth = min(edge, max(8, round(edge / ratio / 8) * 8), deepest)
     return padded_shape((depth, edge, edge), multiple)
 
 

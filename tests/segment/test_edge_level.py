@@ -114,3 +114,13 @@ def test_shift_by_hand():
     # odds 9 over odds 3 is odds 3: p' = 3/4
     out = shift_to_edge(np.array([[[0.1]], [[0.9]]], np.float32), 0.75)
     np.testing.assert_allclose(out.ravel(), [0.25, 0.75], atol=1e-6)
+
+
+def test_one_bright_cell_of_a_volume_does_not_speak_for_the_dim_ones():
+    dim, fat = disk(3)
+    # Twenty times as bright, and its edge lies at p = 0.95 instead of 0.73.
+    bright, fatter = disk(3, offset_px=12.0)
+    assert level_of(20 * bright, fatter) > 0.9
+    image = np.concatenate([dim, dim, dim, 20 * bright], axis=-1)
+    probability = np.concatenate([fat, fat, fat, fatter], axis=-1)
+    assert level_of(image, probability) == pytest.approx(TRUE_LEVEL, abs=0.06)

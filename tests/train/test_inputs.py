@@ -6,7 +6,7 @@ import tifffile
 
 from cellscribble.core.errors import InputError
 from cellscribble.train.inputs import describe, open_training_set, pixel_size_text, samples_of
-from tests.conftest import make_disks
+from tests.conftest import make_balls, make_disks
 from tests.train.folders import save_disks, save_kind, save_pair
 
 
@@ -57,6 +57,15 @@ def test_rgb_pictures_keep_their_colours_and_grey_ones_are_normalised(tmp_path):
     for kind, rule in (("rgb", "range"), ("grey", "percentile"), ("channels", "percentile")):
         (tmp_path / kind).mkdir()
         assert opened(save_kind(tmp_path / kind, kind)).rule.kind == rule
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_volume_that_does_not_say_how_far_apart_its_planes_are_is_warned_of(known, tmp_path):
+    example = make_balls()
+    size = {"imagej": True, "resolution": (4, 4), "metadata": {"axes": "ZYX", "spacing": 1.0, "unit": "um"}}
+    save_pair(tmp_path, "a", example.image.data[0], example.scribbles, **(size if known else {}))
+    warned = any("how far apart their planes are" in w for w in opened(tmp_path).warnings)
+    assert warned is not known
 
 
 def test_the_pixel_size_of_most_images_is_taken_and_others_are_warned_of(tmp_path):

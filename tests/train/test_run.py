@@ -117,6 +117,15 @@ def test_patches_lie_on_the_networks_stride_whatever_the_settings(network, z_um,
         assert shape[0] <= max(shape[-1], multiple[0])
 
 
+@pytest.mark.parametrize(("n_sections", "depth"), [(10, 16), (20, 32), (40, 48), (100, 48)])
+def test_a_patch_is_no_deeper_than_the_volume(n_sections, depth):
+    example = make_balls()
+    image = dataclasses.replace(example.image, data=np.zeros((1, n_sections, 64, 64), np.uint8))
+    scribbles = np.full((n_sections, 64, 64), -1, np.int16)
+    data = training_set(Example(image, None, scribbles))
+    assert patch_shape(TrainConfig(), data, (16, 16, 16)) == (depth, 48, 48)
+
+
 def test_a_patch_that_is_no_multiple_of_the_stride_trains(tiny_config, tmp_path):
     fit = make_fit(dataclasses.replace(tiny_config, patch_px=40, epochs=1), tmp_path, Quiet())
     fit.run()
