@@ -32,6 +32,8 @@ MIN_LENGTH = 20.0
 """Logits of contour (px times logit a px) that a level must have before its mean counts in full."""
 TOP_SHARE = 0.97
 """Levels with at least this share of the largest F count as good as the best."""
+MAX_LOST = 0.005
+"""Of the share of stroked pixels that are right, each side counting alike, what a level may cost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +64,12 @@ def shift_to_edge(probability: npt.NDArray[np.float32], level: float) -> npt.NDA
 
 
 def find_edge_level(
-    pictures: Iterable[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]],
+    pictures: Iterable[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.int16]]],
 ) -> EdgeLevel:
-    """The edge level of images (C, *spatial), normalised, each with its prediction (K, *spatial)."""
+    """The edge level of images, each with its prediction and its strokes, as `EdgeEvidence.add` takes them."""
     evidence = EdgeEvidence()
-    for image, probability in pictures:
-        evidence.add(image, probability)
+    for image, probability, strokes in pictures:
+        evidence.add(image, probability, strokes)
     return evidence.level()
 
 
@@ -77,15 +79,26 @@ class EdgeEvidence:
     def __init__(self) -> None:
         self.flux: list[npt.NDArray[np.float64]] = []
         self.length: list[npt.NDArray[np.float64]] = []
+        self.stroked = np.zeros((2, N_BINS))
 
-    def add(self, image: npt.NDArray[np.float32], probability: npt.NDArray[np.float32]) -> None:
-        """Add one image (C, *spatial), normalised, with its prediction (K, *spatial)."""
+    def add(
+        self,
+        image: npt.NDArray[np.float32],
+        probability: npt.NDArray[np.float32],
+        strokes: npt.NDArray[np.int16],
+    ) -> None:
+        """Add one image (C, *spatial), normalised, with its prediction (K, *spatial) and its strokes (*spatial).
+
+        strokes : -1 unlabelled, 0 background, 1 and up cells
+        """
         p = np.clip(1 - probability[0], 1e-6, 1 - 1e-6).astype(np.float32)
         logit = np.log(p) - np.log1p(-p)
+        for side, drawn in enumerate((strokes == 0, strokes > 0)):
+            self.stroked[side] += np.bincount(_bins(logit[drawn]), minlength=N_BINS)
         inside = np.abs(logit) < LOGIT_LIMIT
         if not inside.any():
             return
-        bins = ((logit[inside] + LOGIT_LIMIT) * (N_BINS / (2 * LOGIT_LIMIT))).astype(np.int64)
+        bins = _bins(logit[inside])
         slopes = [np.gradient(logit, axis=a)[inside] for a in range(logit.ndim)]
         length = np.bincount(bins, np.sqrt(sum(s**2 for s in slopes)), N_BINS).astype(np.float64)
         flux = np.stack([_flux(channel, slopes, inside, bins) for channel in image])
@@ -99,22 +112,42 @@ class EdgeEvidence:
         otherwise speak for all dim ones (measured on five data sets, see docs/accuracy.md).
         Near its top F is flat, and of levels that the images cannot tell apart the one that asks
         least of the network is right more often; 0.5 stays where nothing speaks against it.
+
+        Strokes have the first word: a level that turns some of them wrong which another has right is no outline. A
+        network that has learnt little follows the intensity into the texture of cells, and there F is large at any
+        level (`mibi_nuclei` in docs/accuracy.md).
         """
         if not self.flux:
             return EdgeLevel(0.5, 1.0, 0)
         curves = [_curve(f, n) for f, n in zip(self.flux, self.length, strict=True)]
         mean = np.convolve(np.mean(curves, axis=0), SMOOTHING, mode="same")
-        allowed = np.flatnonzero((LEVEL_LIMITS[0] < LEVELS) & (LEVEL_LIMITS[1] > LEVELS))
-        top = float(mean[allowed].max())
+        agree = self._agree()
+        allowed = np.flatnonzero((LEVEL_LIMITS[0] < LEVELS) & (LEVEL_LIMITS[1] > LEVELS) & agree)
+        top = float(mean[allowed].max(initial=0.0))
         if not top > 0:
             return EdgeLevel(0.5, 1.0, 0)
         at_half = float(np.interp(0.5, LEVELS, mean))
-        if at_half >= TOP_SHARE * top:
+        if at_half >= TOP_SHARE * top and agree[N_BINS // 2 - 1 : N_BINS // 2 + 1].any():
             return EdgeLevel(0.5, 1.0, len(curves))
         good = LEVELS[allowed[mean[allowed] >= TOP_SHARE * top]]
         level = float(good[np.argmin(np.abs(good - 0.5))])
         gain = top / at_half if at_half > 0 else float("inf")
         return EdgeLevel(level, min(gain, 1e3), len(curves))
+
+    def _agree(self) -> npt.NDArray[np.bool_]:
+        """Levels at which strokes are right, each side counting alike, but for `MAX_LOST` of where most are."""
+        n = self.stroked.sum(axis=1, keepdims=True)
+        if not n.all():
+            return np.ones(N_BINS, bool)
+        background, cells = (np.cumsum(self.stroked, axis=1) - self.stroked / 2) / n
+        right = (background + 1 - cells) / 2
+        return np.asarray(right >= right.max() - MAX_LOST)
+
+
+def _bins(logit: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+    """The histogram bin of each value; what lies beyond the histogram counts at its end."""
+    bins = ((logit + LOGIT_LIMIT) * (N_BINS / (2 * LOGIT_LIMIT))).astype(np.int64)
+    return np.clip(bins, 0, N_BINS - 1)
 
 
 def _curve(flux: npt.NDArray[np.float64], length: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
