@@ -31,7 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from cellscribble.data.batch import Batch
-from cellscribble.losses.cross_entropy import partial_cross_entropy
+from cellscribble.losses.cross_entropy import stroke_cross_entropy
 from cellscribble.methods.base import Method, MethodConfig, Progress
 from cellscribble.methods.blind_spot_base import BlindSpotConfig, hide_some
 from cellscribble.nn.resnet_unet import ResNetUNet
@@ -73,6 +73,6 @@ class DenoiSeg(Method):
         truth = (spots.at_hidden(batch.image) - mean) / variance.clamp(min=MIN_VARIANCE).sqrt()
         error = self.denoise(spots.at_hidden(features)) - truth
         return {
-            "strokes": (1 - alpha) * partial_cross_entropy(network.classify(features), batch.scribbles),
+            "strokes": (1 - alpha) * stroke_cross_entropy(network.classify(features), batch.scribbles),
             "denoising": alpha * error.square().mean(),
         }

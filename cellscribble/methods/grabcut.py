@@ -27,7 +27,7 @@ from cellscribble.core.errors import TrainingError
 from cellscribble.data.batch import Batch
 from cellscribble.data.label_maps import from_maps, labels_of, to_maps
 from cellscribble.data.samples import Sample
-from cellscribble.losses.cross_entropy import partial_cross_entropy
+from cellscribble.losses.cross_entropy import partial_cross_entropy, stroke_cross_entropy
 from cellscribble.methods.base import Method, MethodConfig, Progress
 from cellscribble.propagation.grabcut import grabcut
 
@@ -71,7 +71,7 @@ class GrabCut(Method):
         logits = network(batch.image)
         proposals = from_maps(batch.memory[PROPOSALS], batch.scribbles)
         return {
-            "strokes": partial_cross_entropy(logits, batch.scribbles),
+            "strokes": stroke_cross_entropy(logits, batch.scribbles),
             "proposals": self.config.proposal_weight * partial_cross_entropy(logits, proposals),
         }
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from cellscribble.data.batch import Batch
 from cellscribble.losses.contrastive import every
-from cellscribble.losses.cross_entropy import partial_cross_entropy
+from cellscribble.losses.cross_entropy import stroke_cross_entropy
 from cellscribble.losses.metric import pairwise_distance_loss
 from cellscribble.methods.base import Method, MethodConfig, Progress
 from cellscribble.nn.metric import Metric
@@ -67,6 +67,6 @@ class MetricLearning(Method):
         embedded = self.metric(features.movedim(1, -1).flatten(0, -2)[drawn])
         metric = pairwise_distance_loss(embedded, labels[drawn], self.config.threshold)
         return {
-            "strokes": partial_cross_entropy(network.classify(features), batch.scribbles),
+            "strokes": stroke_cross_entropy(network.classify(features), batch.scribbles),
             "metric": self.config.metric_weight * metric,
         }

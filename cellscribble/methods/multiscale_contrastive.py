@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from cellscribble.core.labels import UNLABELLED
 from cellscribble.data.batch import Batch
 from cellscribble.losses.contrastive import grid_labels, pairwise_contrast
-from cellscribble.losses.cross_entropy import partial_cross_entropy
+from cellscribble.losses.cross_entropy import partial_cross_entropy, stroke_cross_entropy
 from cellscribble.methods.base import MethodConfig, Progress
 from cellscribble.methods.scribble2label import EMA, Scribble2Label, Scribble2LabelConfig, pseudo_labels
 from cellscribble.nn.layers import conv_block
@@ -82,7 +82,7 @@ class MultiscaleContrastive(Scribble2Label):
         maps = network.decode(batch.image)
         logits = network.classify(maps[-1])
         labels = batch.scribbles
-        terms = {"strokes": partial_cross_entropy(logits, labels)}
+        terms = {"strokes": stroke_cross_entropy(logits, labels)}
         if not progress.warming_up and EMA in batch.memory:
             pseudo = pseudo_labels(batch.memory[EMA], labels, self.config.tau)
             terms["pseudo"] = self.config.pseudo_weight * partial_cross_entropy(logits, pseudo)

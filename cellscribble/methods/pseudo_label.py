@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from cellscribble.core.labels import UNLABELLED
 from cellscribble.data.batch import Batch
-from cellscribble.losses.cross_entropy import partial_cross_entropy
+from cellscribble.losses.cross_entropy import partial_cross_entropy, stroke_cross_entropy
 from cellscribble.methods.base import Method, MethodConfig, Progress
 
 
@@ -52,7 +52,7 @@ class PseudoLabel(Method):
 
     def loss(self, network: nn.Module, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         logits = network(batch.image)
-        terms = {"strokes": partial_cross_entropy(logits, batch.scribbles)}
+        terms = {"strokes": stroke_cross_entropy(logits, batch.scribbles)}
         if not progress.warming_up:
             labels = confident_labels(torch.softmax(logits.detach(), dim=1), batch.scribbles, self.config.tau)
             terms["pseudo"] = self.config.pseudo_weight * partial_cross_entropy(logits, labels)

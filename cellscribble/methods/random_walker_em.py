@@ -47,7 +47,7 @@ from cellscribble.core.labels import UNLABELLED
 from cellscribble.data.batch import Batch
 from cellscribble.data.label_maps import from_maps, labels_of, to_maps
 from cellscribble.data.samples import Sample, find_strokes, middle_pixel
-from cellscribble.losses.cross_entropy import partial_cross_entropy
+from cellscribble.losses.cross_entropy import partial_cross_entropy, stroke_cross_entropy
 from cellscribble.methods.base import Method, MethodConfig, Predict, Progress
 from cellscribble.nn.dropout import HookedDropout
 from cellscribble.nn.mean_field import CrfRnn, CrfWeights, refine
@@ -164,7 +164,7 @@ class RandomWalkerEM(Method):
 
     def _terms(self, logits: Tensor, strokes: Tensor, labels: Tensor, of: str) -> dict[str, Tensor]:
         return {
-            f"strokes{of}": partial_cross_entropy(logits, strokes),
+            f"strokes{of}": stroke_cross_entropy(logits, strokes),
             f"labels{of}": self.config.label_weight * partial_cross_entropy(logits, labels),
         }
 

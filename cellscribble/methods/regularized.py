@@ -28,7 +28,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from cellscribble.data.batch import Batch
-from cellscribble.losses.cross_entropy import partial_cross_entropy
+from cellscribble.losses.cross_entropy import stroke_cross_entropy
 from cellscribble.losses.dense_crf import dense_crf_energy
 from cellscribble.methods.base import Method, MethodConfig, Progress
 
@@ -58,7 +58,7 @@ class Regularized(Method):
 
     def loss(self, network: nn.Module, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         logits = network(batch.image)
-        terms = {"strokes": partial_cross_entropy(logits, batch.scribbles)}
+        terms = {"strokes": stroke_cross_entropy(logits, batch.scribbles)}
         if not progress.warming_up:
             c = self.config
             energy = dense_crf_energy(logits, batch.image, c.sigma_px, c.sigma_intensity, c.grid_px)

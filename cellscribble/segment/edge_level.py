@@ -16,6 +16,9 @@ F is compared between levels of one place only. Over a whole image the contour a
 other edges than the one at a low level: faint membranes and dim cells, of which the network is less sure, have
 left it, and F grows with the level though no edge lies there. In a small window it is mostly the same edges
 that are compared.
+
+Strokes have the first word: a level that turns some of them wrong which another has right is no outline. A network
+that has learnt little follows the intensity into the texture of cells, and there F is large at any level.
 """
 
 from __future__ import annotations
@@ -39,6 +42,8 @@ MIN_LENGTH = 1.0
 """Logits of contour (px times logit a px) that a level must have in a window before its mean counts in full."""
 TOP_SHARE = 0.97
 """Levels with at least this share of the largest F count as good as the best."""
+MAX_LOST = 0.01
+"""Of the share of stroked pixels that are right, each side counting alike, what a level may cost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +74,12 @@ def shift_to_edge(probability: npt.NDArray[np.float32], level: float) -> npt.NDA
 
 
 def find_edge_level(
-    pictures: Iterable[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]],
+    pictures: Iterable[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.int16]]],
 ) -> EdgeLevel:
-    """The edge level of images (C, *spatial), normalised, each with its prediction (K, *spatial)."""
+    """The edge level of images, each with its prediction and its strokes, as `EdgeEvidence.add` takes them."""
     evidence = EdgeEvidence()
-    for image, probability in pictures:
-        evidence.add(image, probability)
+    for image, probability, strokes in pictures:
+        evidence.add(image, probability, strokes)
     return evidence.level()
 
 
@@ -82,23 +87,30 @@ class EdgeEvidence:
     """Collects the histograms of one image after another.
 
     flux : (C, n_windows, N_BINS) of each image, length : (n_windows, N_BINS)
+    stroked : (2, N_BINS), stroked pixels of background and of foreground at each level, of all images
     """
 
     def __init__(self) -> None:
         self.flux: list[npt.NDArray[np.float64]] = []
         self.length: list[npt.NDArray[np.float64]] = []
+        self.stroked = np.zeros((2, N_BINS))
 
-    def add(self, image: npt.NDArray[np.float32], probability: npt.NDArray[np.float32]) -> None:
-        """Add one image (C, *spatial), normalised, with its prediction (K, *spatial)."""
+    def add(
+        self,
+        image: npt.NDArray[np.float32],
+        probability: npt.NDArray[np.float32],
+        strokes: npt.NDArray[np.int16],
+    ) -> None:
+        """Add one image (C, *spatial), normalised, its prediction (K, *spatial) and strokes (*spatial), -1 for none."""
         p = np.clip(1 - probability[0], 1e-6, 1 - 1e-6).astype(np.float32)
         logit = np.log(p) - np.log1p(-p)
+        for side, drawn in enumerate((strokes == 0, strokes > 0)):
+            self.stroked[side] += np.bincount(_bins(logit[drawn]), minlength=N_BINS)
         inside = np.abs(logit) < LOGIT_LIMIT
         if not inside.any():
             return
         windows, n_windows = _windows(logit.shape)
-        bins = windows[inside] * N_BINS + ((logit[inside] + LOGIT_LIMIT) * (N_BINS / (2 * LOGIT_LIMIT))).astype(
-            np.int64
-        )
+        bins = windows[inside] * N_BINS + _bins(logit[inside])
         slopes = [np.gradient(logit, axis=a)[inside] for a in range(logit.ndim)]
 
         def histogram(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
@@ -118,20 +130,21 @@ class EdgeEvidence:
         docs/accuracy.md). Near its top F is flat, and of levels that the images cannot tell apart the one that
         asks least of the network is right more often; 0.5 stays where nothing speaks against it.
         """
-        allowed = np.flatnonzero((LEVEL_LIMITS[0] < LEVELS) & (LEVEL_LIMITS[1] > LEVELS))
+        limited = np.flatnonzero((LEVEL_LIMITS[0] < LEVELS) & (LEVEL_LIMITS[1] > LEVELS))
         curves, weights = [], []
         for flux, length in zip(self.flux, self.length, strict=True):
-            direction = flux[:, :, allowed].sum(axis=(1, 2))
+            direction = flux[:, :, limited].sum(axis=(1, 2))
             change = np.tensordot(direction, flux, 1) / (length + MIN_LENGTH)
-            largest = np.abs(change[:, allowed]).max(axis=1)
+            largest = np.abs(change[:, limited]).max(axis=1)
             seen = largest > 0
             curves.append(change[seen] / largest[seen, None])
-            weights.append(np.sqrt(length[seen][:, allowed].mean(axis=1)))
+            weights.append(np.sqrt(length[seen][:, limited].mean(axis=1)))
         weight = np.concatenate(weights) if weights else np.zeros(0)
         if not weight.sum() > 0:
             return EdgeLevel(0.5, 1.0, 0)
         mean = np.convolve(weight @ np.concatenate(curves) / weight.sum(), SMOOTHING, mode="same")
-        top = float(mean[allowed].max())
+        allowed = limited[self._agree()[limited]]
+        top = float(mean[allowed].max(initial=0.0))
         if not top > 0:
             return EdgeLevel(0.5, 1.0, 0)
         at_half = float(np.interp(0.5, LEVELS, mean))
@@ -143,6 +156,21 @@ class EdgeEvidence:
         level = float(LEVELS[nearest])
         gain = top / at_half if at_half > 0 else float("inf")
         return EdgeLevel(level, min(gain, 1e3), len(self.flux))
+
+    def _agree(self) -> npt.NDArray[np.bool_]:
+        """Levels at which strokes are right, each side counting alike, but for `MAX_LOST` of where most are."""
+        n = self.stroked.sum(axis=1, keepdims=True)
+        if not n.all():
+            return np.ones(N_BINS, bool)
+        background, cells = (np.cumsum(self.stroked, axis=1) - self.stroked / 2) / n
+        right = (background + 1 - cells) / 2
+        return np.asarray(right >= right.max() - MAX_LOST)
+
+
+def _bins(logit: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+    """The histogram bin of each value; what lies beyond the histogram counts at its end."""
+    bins = ((logit + LOGIT_LIMIT) * (N_BINS / (2 * LOGIT_LIMIT))).astype(np.int64)
+    return np.clip(bins, 0, N_BINS - 1)
 
 
 def _windows(shape: tuple[int, ...]) -> tuple[npt.NDArray[np.int64], int]:

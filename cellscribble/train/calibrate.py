@@ -41,7 +41,7 @@ def calibrate(samples: Sequence[Sample], predict: Predict, rng: np.random.Genera
     """Measure edge level and instance parameters on the training images and their strokes."""
     chosen = _choose(samples, rng, MAX_PIXELS)
     predictions = [predict(sample) for sample in chosen]
-    edge = find_edge_level((s.normalised(), p) for s, p in zip(chosen, predictions, strict=True))
+    edge = find_edge_level((s.normalised(), p, all_strokes(s)) for s, p in zip(chosen, predictions, strict=True))
     for_fit = _choose(chosen, rng, MAX_FIT_PIXELS)
     kept = {id(sample) for sample in for_fit}
     shifted = [shift_to_edge(p, edge.level) for s, p in zip(chosen, predictions, strict=True) if id(s) in kept]

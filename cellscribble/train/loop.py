@@ -215,9 +215,10 @@ class Fit:
         self.score = score_strokes(self.windows, self.predictor.image, self.method.n_classes, rng)
         # Strokes cannot see a fat cell, so a warm-up state never competes with a later one; and of
         # states that the strokes cannot tell apart (one standard error) the latest is taken, the
-        # one with the smallest learning rate.
+        # one with the smallest learning rate. Too few of a class for an interval tell none apart.
         best = self.best_score
-        if last_stage and (best is None or self.score.score >= best.score - best.standard_error):
+        alike = best is None or self.score.low is None or self.score.score >= best.score - best.standard_error
+        if last_stage and alike:
             self._keep_best(self.epoch)
             if best is None or self.score.score > best.score:
                 self.best_score = self.score

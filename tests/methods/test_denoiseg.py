@@ -7,7 +7,7 @@ import torch
 from cellscribble.core.errors import InputError
 from cellscribble.data.batch import Batch
 from cellscribble.export.onnx import export
-from cellscribble.losses.cross_entropy import partial_cross_entropy
+from cellscribble.losses.cross_entropy import stroke_cross_entropy
 from cellscribble.methods.base import Progress
 from cellscribble.methods.blind_spot_base import hide_some
 from cellscribble.methods.denoiseg import DenoiSeg, DenoiSegConfig
@@ -41,7 +41,7 @@ def test_terms_by_hand(spatial):
     terms = method.loss(network, batch, PROGRESS)
     spots = hide_some(batch, method.config, PROGRESS)
     seen = spots.hide(batch.image)
-    torch.testing.assert_close(terms["strokes"], 0.75 * partial_cross_entropy(network(seen), batch.scribbles))
+    torch.testing.assert_close(terms["strokes"], 0.75 * stroke_cross_entropy(network(seen), batch.scribbles))
     guess = layer(network.decode(seen)[-1].movedim(1, -1)).movedim(-1, 1)
     expected = []
     for channel in range(2):

@@ -8,7 +8,7 @@ from cellscribble.core.errors import InputError, TrainingError
 from cellscribble.core.intensity import IntensityRule
 from cellscribble.data.batch import Batch
 from cellscribble.data.samples import make_sample
-from cellscribble.losses.cross_entropy import partial_cross_entropy
+from cellscribble.losses.cross_entropy import partial_cross_entropy, stroke_cross_entropy
 from cellscribble.methods.base import Progress
 from cellscribble.methods.grabcut import PROPOSALS, GrabCut, GrabCutConfig
 from cellscribble.train.run import train
@@ -22,7 +22,7 @@ def test_strokes_and_proposals_have_a_term_each():
     batch = Batch(torch.rand(1, 1, 1, 4), strokes, None, {PROPOSALS: maps})
     terms = GrabCut(GrabCutConfig(proposal_weight=0.5), 2).loss(network, batch, Progress(0, True))
     logits = network(batch.image)
-    torch.testing.assert_close(terms["strokes"], partial_cross_entropy(logits, strokes))
+    torch.testing.assert_close(terms["strokes"], stroke_cross_entropy(logits, strokes))
     off = torch.tensor([[[0, 1, -1, -1]]])
     torch.testing.assert_close(terms["proposals"], 0.5 * partial_cross_entropy(logits, off))
 

@@ -5,7 +5,7 @@ import torch
 
 from cellscribble.core.errors import InputError
 from cellscribble.data.batch import Batch
-from cellscribble.losses.cross_entropy import partial_cross_entropy
+from cellscribble.losses.cross_entropy import stroke_cross_entropy
 from cellscribble.losses.metric import pairwise_distance_loss
 from cellscribble.methods.base import Progress
 from cellscribble.methods.metric_learning import MetricLearning, MetricLearningConfig
@@ -31,7 +31,7 @@ def test_the_metric_sees_the_features_of_stroked_pixels(name):
     method.beside(network)
     batch = make_batch()
     terms = method.loss(network, batch, NOW)
-    torch.testing.assert_close(terms["strokes"], partial_cross_entropy(network(batch.image), batch.scribbles))
+    torch.testing.assert_close(terms["strokes"], stroke_cross_entropy(network(batch.image), batch.scribbles))
     # All 96 pixels of cells and 128 of background enter: fewer than 200 of each. The metric begins as no change.
     at = batch.scribbles >= 0
     features = network.decode(batch.image)[-1].movedim(1, -1)[at]

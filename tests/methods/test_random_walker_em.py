@@ -11,7 +11,7 @@ from cellscribble.core.labels import UNLABELLED
 from cellscribble.data.batch import Batch
 from cellscribble.data.samples import make_sample
 from cellscribble.export.onnx import export
-from cellscribble.losses.cross_entropy import partial_cross_entropy
+from cellscribble.losses.cross_entropy import partial_cross_entropy, stroke_cross_entropy
 from cellscribble.methods.base import Progress
 from cellscribble.methods.random_walker_em import LABELS, RandomWalkerEM, RandomWalkerEMConfig, search_crf
 from cellscribble.nn.build import build_network
@@ -63,7 +63,7 @@ def test_strokes_and_labels_have_a_term_each():
     method = RandomWalkerEM(RandomWalkerEMConfig(label_weight=0.5), 2)
     terms = method.loss(network, batch, Progress(0, True))
     logits = network(batch.image)
-    torch.testing.assert_close(terms["strokes"], partial_cross_entropy(logits, strokes))
+    torch.testing.assert_close(terms["strokes"], stroke_cross_entropy(logits, strokes))
     off = torch.tensor([[[0, 1, -1, -1]]])
     torch.testing.assert_close(terms["labels"], 0.5 * partial_cross_entropy(logits, off))
 

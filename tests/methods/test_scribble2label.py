@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from cellscribble.core.intensity import IntensityRule
 from cellscribble.data.batch import Batch
 from cellscribble.data.samples import make_sample
-from cellscribble.losses.cross_entropy import partial_cross_entropy
+from cellscribble.losses.cross_entropy import partial_cross_entropy, stroke_cross_entropy
 from cellscribble.methods.base import Progress
 from cellscribble.methods.scribble2label import EMA, Scribble2Label, Scribble2LabelConfig, pseudo_labels
 
@@ -100,7 +100,7 @@ def test_the_pseudo_term_comes_after_the_warm_up_with_its_weight():
     assert list(method.loss(network, batch, WARM)) == ["strokes"]
     terms = method.loss(network, batch, LATER)
     logits = network(batch.image)
-    torch.testing.assert_close(terms["strokes"], partial_cross_entropy(logits, scribbles))
+    torch.testing.assert_close(terms["strokes"], stroke_cross_entropy(logits, scribbles))
     torch.testing.assert_close(terms["pseudo"], 0.5 * partial_cross_entropy(logits, torch.tensor([[[-1, 1, 0, -1]]])))
 
 

@@ -22,11 +22,14 @@ def disk(ndim: int = 2, n: int = 96, radius: float = 26, slope_px: float = 4.0, 
 TRUE_LEVEL = 1 / (1 + np.exp(-1.0))  # 0.73: 4 px inside the contour, slope 4 px
 
 
-def level_of(image: np.ndarray, probability: np.ndarray, n: int = 1) -> float:
+def level_of(image: np.ndarray, probability: np.ndarray, strokes: np.ndarray | None = None) -> float:
     evidence = EdgeEvidence()
-    for _ in range(n):
-        evidence.add(image, probability)
+    evidence.add(image, probability, unstroked(image) if strokes is None else strokes)
     return evidence.level().level
+
+
+def unstroked(image: np.ndarray) -> np.ndarray:
+    return np.full(image.shape[1:], -1, np.int16)
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
@@ -81,7 +84,7 @@ def test_the_order_of_images_does_not_matter():
     for order in ([0, 1, 2], [2, 0, 1]):
         evidence = EdgeEvidence()
         for i in order:
-            evidence.add(*images[i])
+            evidence.add(*images[i], unstroked(images[i][0]))
         found.append(evidence.level().level)
     assert found[0] == pytest.approx(found[1])
 
@@ -97,6 +100,46 @@ def test_faint_membranes_of_which_the_network_is_less_sure_count_as_much_as_dark
     p = np.minimum(1 / (1 + np.exp(distance / 0.5)), np.where(dark, 1.0, 0.8))
     probability = np.broadcast_to(p.astype(np.float32), (256, 512))
     assert level_of(image, np.stack([1 - probability, probability])) == pytest.approx(0.5, abs=0.08)
+
+
+def textured_cells():
+    """Nuclei of many bright specks, dim and bright ones, and a network that has learnt little more than how
+    bright a pixel is: its contours at high levels run around specks. Truth, and strokes through the middle
+    of each cell and closely around it."""
+    rng = np.random.default_rng(0)
+    n, cell, around = 32, 10, 13
+    row, column = np.indices((4 * n, 4 * n))
+    distance = np.hypot(row % n - n / 2 + 0.5, column % n - n / 2 + 0.5)
+    truth = distance < cell
+    brightness = np.kron(rng.uniform(0.4, 1, (4, 4)), np.ones((n, n)))
+    specks = np.clip(ndimage.gaussian_filter(rng.standard_normal(truth.shape), 1.5) * 3, -1, 2)
+    image = (ndimage.gaussian_filter(truth * brightness, 1) * (1 + 0.5 * specks)).astype(np.float32)
+    p = 1 / (1 + np.exp(-8 * (image - 0.25)))
+    strokes = np.full(truth.shape, -1, np.int16)
+    strokes[(distance < cell - 3) & (row % n == n // 2)] = 1
+    strokes[(distance > around - 1) & (distance < around)] = 0
+    return image[None], np.stack([1 - p, p]).astype(np.float32), truth, strokes
+
+
+def test_a_level_that_turns_strokes_wrong_is_no_edge():
+    image, probability, truth, strokes = textured_cells()
+    without, found = level_of(image, probability), level_of(image, probability, strokes)
+    assert found < 0.7 < 0.8 < without
+    lost = [(probability[1] <= level)[strokes == 1].mean() for level in (0.5, found, without)]
+    assert lost[1] <= lost[0] + 0.03 < 0.2 < lost[2]
+
+    def iou(level):
+        inside = probability[1] > level
+        return (inside & truth).sum() / (inside | truth).sum()
+
+    assert iou(found) > iou(without) + 0.2
+
+
+def test_strokes_that_all_levels_have_right_do_not_move_it():
+    image, probability = disk()
+    strokes = np.where(probability[1] > 0.98, 1, np.where(probability[1] < 0.1, 0, -1)).astype(np.int16)
+    assert {-1, 0, 1} == set(strokes.flat)
+    assert level_of(image, probability, strokes) == pytest.approx(level_of(image, probability), abs=1e-6)
 
 
 @settings(max_examples=50, deadline=None)

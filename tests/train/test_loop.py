@@ -221,7 +221,7 @@ def test_of_states_that_strokes_cannot_tell_apart_the_latest_is_kept(tiny_config
     # Scores after each of 4 one-stage epochs with a standard error of .05: epoch 2 is the best, epoch
     # 3 within one error of it.
     scores = iter([0.80, 0.90, 0.95, 0.91])
-    monkeypatch.setattr(loop, "score_strokes", lambda *a: loop.HoldoutScore(next(scores), None, None, 0.05, (3, 3)))
+    monkeypatch.setattr(loop, "score_strokes", lambda *a: loop.HoldoutScore(next(scores), 0.5, 1.0, 0.05, (6, 6)))
     fit = make_fit(dataclasses.replace(tiny_config, method="partial_cross_entropy"), tmp_path, Quiet())
     fit.run()
     facts = load_state(tmp_path / BEST, CPU)[1]
@@ -231,9 +231,17 @@ def test_of_states_that_strokes_cannot_tell_apart_the_latest_is_kept(tiny_config
 
 def test_a_clearly_worse_late_state_is_not_kept(tiny_config, tmp_path, monkeypatch):
     scores = iter([0.80, 0.95, 0.70, 0.75])
-    monkeypatch.setattr(loop, "score_strokes", lambda *a: loop.HoldoutScore(next(scores), None, None, 0.05, (3, 3)))
+    monkeypatch.setattr(loop, "score_strokes", lambda *a: loop.HoldoutScore(next(scores), 0.5, 1.0, 0.05, (6, 6)))
     make_fit(dataclasses.replace(tiny_config, method="partial_cross_entropy"), tmp_path, Quiet()).run()
     assert load_state(tmp_path / BEST, CPU)[1]["epoch"] == 1
+
+
+def test_with_too_few_strokes_of_a_class_the_latest_state_is_kept(tiny_config, tmp_path, monkeypatch):
+    scores = iter([0.80, 1.0, 0.70, 0.75])
+    monkeypatch.setattr(loop, "score_strokes", lambda *a: loop.HoldoutScore(next(scores), None, None, 0.0, (2, 6)))
+    make_fit(dataclasses.replace(tiny_config, method="partial_cross_entropy"), tmp_path, Quiet()).run()
+    facts = load_state(tmp_path / BEST, CPU)[1]
+    assert (facts["epoch"], facts["score"]["score"]) == (3, 0.75)
 
 
 def test_without_held_out_strokes_the_last_state_is_kept_without_a_score(tiny_config, tmp_path):
