@@ -23,6 +23,11 @@ Where we differ, and why:
 - Training goes on from recursion to recursion with the learning rate of `train.plan`: half of the run on seeds alone,
   then `n_recursions` at equal distances. A time budget has room for fewer passes than 50; not below 10
   (`train.plan.MIN_PASSES`), rather for fewer images. With few passes the test leaves more pixels unlabelled.
+- Strokes do not say where a cell ends, and labels of p > 0.5 teach the network its own fat shape. The E step therefore
+  decides at the edge level (`segment.edge_level`, measured anew in each recursion, `edge_calibration`), as
+  Scribble2Label does; Welch's test then compares the background's probability times level / (1 - level). With
+  `edge_snapping` a doubtful rim goes to the image's edges ("unary" alone: a CRF pulls there itself); it gained objects
+  on one set and lost pixels on another, so it is off. Both false is the published rule.
 - The test is of probabilities, not of logits: these have a constant to each pixel that says nothing.
 - The grid is searched one number at a time, by factors of 3, on windows around 8 held-out strokes at most, at the
   first recursion; where strokes cannot tell two values apart the given one stays. The hold-out score then has seen
@@ -49,12 +54,15 @@ from cellscribble.data.label_maps import from_maps, labels_of, to_maps
 from cellscribble.data.samples import Sample, find_strokes, middle_pixel
 from cellscribble.losses.cross_entropy import partial_cross_entropy, stroke_cross_entropy
 from cellscribble.methods.base import Method, MethodConfig, Predict, Progress
+from cellscribble.methods.scribble2label import edge_level
 from cellscribble.nn.dropout import HookedDropout
 from cellscribble.nn.mean_field import CrfRnn, CrfWeights, refine
 from cellscribble.nn.resnet_unet import ResNetUNet
 from cellscribble.nn.unet import LightUNet
 from cellscribble.propagation.certainty import Spread, welch_p
 from cellscribble.propagation.random_walk import seed_areas
+from cellscribble.segment.edge_level import shift_to_edge
+from cellscribble.segment.edge_snap import snap_to_edges
 
 SEEDS, LABELS = "seeds", "labels"
 RELABEL = ("unary", "crf", "crf_rnn")
@@ -81,6 +89,8 @@ class RandomWalkerEMConfig(MethodConfig):
     uncertainty: bool = True
     n_passes: int = 50
     dropout: float = 0.5
+    edge_calibration: bool = True
+    edge_snapping: bool = False
     crf_search: bool = True
     w1: float = 4.0
     w2: float = 2.0
@@ -171,10 +181,12 @@ class RandomWalkerEM(Method):
     def refresh(self, samples: Sequence[Sample], predict: Predict, progress: Progress) -> dict[str, float]:
         if self.config.relabel == "crf" and self.config.crf_search and self.found is None:
             self.found = search_crf(samples, predict, self.config.crf, self.n_classes)
+        spreads = [self._predictions(sample, predict, progress.passes) for sample in samples]
+        level = edge_level(samples, [s.mean for s in spreads]) if self.config.edge_calibration else 0.5
         n_labelled = n_changed = n_pixels = 0
-        for sample in samples:
+        for sample, spread in zip(samples, spreads, strict=True):
             before = self.learnt_labels(sample)
-            labels = self._relabel(sample, predict, progress.passes)
+            labels = self._relabel(sample, spread, level)
             if SEEDS in sample.memory:
                 seeds = labels_of(sample.memory[SEEDS])
                 labels = np.where(seeds == UNLABELLED, labels, seeds)
@@ -182,18 +194,20 @@ class RandomWalkerEM(Method):
             n_labelled += int((labels != UNLABELLED).sum())
             n_changed += labels.size if before is None else int((labels != before).sum())
             n_pixels += labels.size
-        return {"labelled": n_labelled / n_pixels, "relabelled": n_changed / n_pixels}
+        return {"labelled": n_labelled / n_pixels, "relabelled": n_changed / n_pixels, "edge_level": level}
 
-    def _relabel(self, sample: Sample, predict: Predict, n_passes: int) -> Labels:
-        spread = self._predictions(sample, predict, n_passes)
-        logits = np.log(np.maximum(spread.mean, 1e-6))
+    def _relabel(self, sample: Sample, spread: Spread, level: float) -> Labels:
+        probability = shift_to_edge(spread.mean, level)
+        if self.config.edge_snapping and self.config.relabel == "unary":
+            probability = snap_to_edges(sample.normalised(), probability)
+        logits = np.log(np.maximum(probability, 1e-6))
         if self.config.relabel == "crf":
             logits = refine(logits, sample.normalised(), self.found or self.config.crf)
         elif self.crf_rnn is not None:
             logits = refine(logits, sample.normalised(), self.crf_rnn)
         labels: Labels = logits.argmax(axis=0).astype(np.int16)
         if spread.n > 1:
-            labels[welch_p(spread) >= SIGNIFICANT] = UNLABELLED
+            labels[welch_p(spread.at_level(level)) >= SIGNIFICANT] = UNLABELLED
         return labels
 
     def _predictions(self, sample: Sample, predict: Predict, n_passes: int) -> Spread:

@@ -29,6 +29,15 @@ class Spread:
         self.mean += away / self.n
         self.squares += away * (prediction - self.mean)
 
+    def at_level(self, level: float) -> Spread:
+        """The same of predictions whose background counts level / (1 - level) times: the best class is then
+        that of `segment.edge_level.shift_to_edge`, whose common denominator a comparison of two classes needs not."""
+        odds = np.float32(level / (1 - level))
+        out = Spread(self.mean.copy(), self.squares.copy(), self.n)
+        out.mean[0] *= odds
+        out.squares[0] *= odds**2
+        return out
+
 
 def welch_p(spread: Spread) -> npt.NDArray[np.float64]:
     """(*spatial) p-value of two-sided Welch's t-test between the two classes of largest mean; from two predictions on.

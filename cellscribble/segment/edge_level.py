@@ -101,7 +101,7 @@ class EdgeEvidence:
         probability: npt.NDArray[np.float32],
         strokes: npt.NDArray[np.int16],
     ) -> None:
-        """Add one image (C, *spatial), normalised, its prediction (K, *spatial) and strokes (*spatial), -1 for none."""
+        """Add one image (C, *spatial), normalised, its prediction (K, *spatial), and strokes (*spatial), -1 none."""
         p = np.clip(1 - probability[0], 1e-6, 1 - 1e-6).astype(np.float32)
         logit = np.log(p) - np.log1p(-p)
         for side, drawn in enumerate((strokes == 0, strokes > 0)):

@@ -24,6 +24,17 @@ def test_two_background_pixels_attract():
     assert pairwise_contrast(alike, labels, 0.3, 9) < pairwise_contrast(apart, labels, 0.3, 9)
 
 
+@pytest.mark.parametrize(("label", "sign"), [(1, -1), (0, 1)])
+def test_turning_towards_a_pixel_of_the_same_class_lowers_it_and_of_another_raises_it(label, sign):
+    def loss(angle):
+        turned = (np.cos(angle), np.sin(angle))
+        return pairwise_contrast(row((0.0, 1.0), turned), torch.tensor([[[1, label]]]), 0.1, 9).item()
+
+    # From right angles, where the sigmoid is 1/2: the derivative is 1 / (2 temperature) either way.
+    slope = (loss(1e-4) - loss(-1e-4)) / 2e-4
+    assert slope == pytest.approx(sign * 5, rel=1e-3)
+
+
 @pytest.mark.parametrize("labels", [[-1, -1, -1], [-1, 1, -1]])
 def test_without_a_pair_it_is_zero_with_a_finite_gradient(labels):
     features = torch.randn(1, 4, 1, 3, requires_grad=True)

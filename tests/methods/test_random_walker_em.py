@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from cellscribble.core.errors import InputError
 from cellscribble.core.intensity import IntensityRule
@@ -22,6 +23,7 @@ from tests.train.runs import Quiet, make_fit, training_set
 
 LATER = Progress(5, False, passes=6)
 PLAIN = {"uncertainty": False}
+PUBLISHED = {"edge_calibration": False}
 
 
 def constant(*classes: float):
@@ -74,10 +76,33 @@ def test_relabelling_takes_the_best_class_and_keeps_the_seeds(sample):
     figures = method.refresh([sample], constant(0.4, 0.6), LATER)
     labels = method.learnt_labels(sample)
     np.testing.assert_array_equal(labels, np.where(seeds == UNLABELLED, 1, seeds))
-    assert figures == {"labelled": 1.0, "relabelled": float((seeds == UNLABELLED).mean())}
+    assert figures == {"labelled": 1.0, "relabelled": float((seeds == UNLABELLED).mean()), "edge_level": 0.5}
     # The next recursion starts from the seeds, not from the labels before.
     method.refresh([sample], constant(0.6, 0.4), LATER)
     np.testing.assert_array_equal(method.learnt_labels(sample), np.where(seeds == UNLABELLED, 0, seeds))
+
+
+@pytest.mark.parametrize(("uncertainty", "passes"), [(False, 1), (True, 4)])
+def test_fat_predictions_are_relabelled_at_the_edge(sample, disks_2d, uncertainty, passes):
+    truth = disks_2d.mask > 0
+    away = ndimage.distance_transform_edt(~truth) - ndimage.distance_transform_edt(truth)
+    p = 1 / (1 + np.exp((away - 3) / 1.5))  # 0.5 lies three pixels outside
+
+    def predict(s):
+        return np.stack([1 - p, p]).astype(np.float32)
+
+    wrong = {}
+    for name, settings in {"published": PUBLISHED, "level": {}, "snapped": {"edge_snapping": True}}.items():
+        method = RandomWalkerEM(RandomWalkerEMConfig(uncertainty=uncertainty, **settings), 2)
+        method.beside(build_network("light", 1, 2, 2))
+        method.prepare([sample])
+        figures = method.refresh([sample], predict, dataclasses.replace(LATER, passes=passes))
+        labels = method.learnt_labels(sample)
+        wrong[name] = ((labels != UNLABELLED) & ((labels == 1) != truth)).mean()
+        assert (figures["edge_level"] > 0.7) == (name != "published")
+    assert wrong["published"] > 0.1
+    assert wrong["level"] < 0.3 * wrong["published"]
+    assert wrong["snapped"] < 0.3 * wrong["published"]
 
 
 def test_what_dropout_leaves_in_doubt_stays_unlabelled(sample):
@@ -122,7 +147,7 @@ def test_the_crf_relabels_along_the_edges(sample, disks_2d):
     p = np.clip(np.where(truth, 0.7, 0.3) + noise, 0.02, 0.98).astype(np.float32)
     wrong = {}
     for relabel in ("unary", "crf"):
-        method = prepared(sample, relabel=relabel, sigma_alpha_px=8.0, **PLAIN)
+        method = prepared(sample, relabel=relabel, sigma_alpha_px=8.0, **PLAIN, **PUBLISHED)
         method.refresh([sample], lambda s: np.stack([1 - p, p]), LATER)
         wrong[relabel] = ((method.learnt_labels(sample) == 1) != truth).mean()
     assert wrong["crf"] < 0.3 * wrong["unary"]

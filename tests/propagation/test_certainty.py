@@ -3,6 +3,7 @@ import pytest
 from scipy.stats import ttest_ind
 
 from cellscribble.propagation.certainty import Spread, welch_p
+from cellscribble.segment.edge_level import shift_to_edge
 
 
 def spread_of(predictions: np.ndarray) -> Spread:
@@ -32,3 +33,13 @@ def test_the_test_is_scipys_between_the_two_best_classes(k, rng):
 def test_what_never_varies_is_sure_unless_the_two_are_equal():
     p = np.repeat(np.array([[[0.3, 0.5], [0.7, 0.5]]], np.float32), 5, axis=0)
     assert welch_p(spread_of(p)).tolist() == [0, 1]
+
+
+def test_at_a_level_the_background_counts_more_or_less(rng):
+    p = rng.dirichlet(np.ones(3), (6, 40)).transpose(0, 2, 1).astype(np.float32)
+    spread = spread_of(p)
+    moved = spread.at_level(0.75)  # odds 3
+    np.testing.assert_array_equal(moved.mean.argmax(axis=0), shift_to_edge(spread.mean, 0.75).argmax(axis=0))
+    expected = spread_of(p * np.array([3, 1, 1], np.float32)[:, None])
+    np.testing.assert_allclose(welch_p(moved), welch_p(expected), rtol=1e-3, atol=1e-6)
+    np.testing.assert_array_equal(welch_p(spread.at_level(0.5)), welch_p(spread))
