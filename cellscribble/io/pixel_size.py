@@ -52,12 +52,12 @@ class PixelSize:
         y = self.y if self.y is not None else x
         assert x is not None
         assert y is not None
-        words = f"pixel size {x:.4g} um" if math.isclose(x, y) else f"pixel size {y:.4g} x {x:.4g} um (y x)"
+        words = f"pixel size {x:.4g} µm" if math.isclose(x, y) else f"pixel size {y:.4g} x {x:.4g} µm (y x)"
         if "Z" not in letters:
             return (y, x), words
         if self.z is None:
             return (x, y, x), f"{words}, z step not in the file and taken as equal"
-        return (self.z, y, x), f"{words}, z step {self.z:.4g} um"
+        return (self.z, y, x), f"{words}, z step {self.z:.4g} µm"
 
     def scaled(self, factor_y: float, factor_x: float) -> PixelSize:
         """The sizes of a smaller pyramid level."""

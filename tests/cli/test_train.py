@@ -49,7 +49,7 @@ def test_in_a_log_the_table_of_a_stack_keeps_its_headings(tmp_path, capsys):
     report_understood(open_training_set(tmp_path / "imgs", tmp_path / "strokes"))
     first, second = capsys.readouterr().err.splitlines()[:2]
     assert first.split() == ["image", "shape", "axes", "pixel", "size", "background", "foreground", "labelled"]
-    assert "0.05 x 0.0046 x 0.0046 um" in second
+    assert "0.05 x 0.0046 x 0.0046 µm" in second
 
 
 @pytest.mark.parametrize(

@@ -78,8 +78,8 @@ def test_the_pixel_size_of_most_images_is_taken_and_others_are_warned_of(tmp_pat
     assert any("pixel sizes differ" in w for w in data.warnings)
     assert [pixel_size_text(s) for s in (None, (0.5, 0.5), (1, 0.25, 0.25))] == [
         "unknown",
-        "0.5 um",
-        "1 x 0.25 x 0.25 um",
+        "0.5 µm",
+        "1 x 0.25 x 0.25 µm",
     ]
 
 
