@@ -40,6 +40,8 @@ WINDOW_PX = {2: 64, 3: 32}
 """Edge of a window, by the number of axes: a few cells."""
 MIN_LENGTH = 1.0
 """Logits of contour (px times logit a px) that a level must have in a window before its mean counts in full."""
+CROSSED = slice(N_BINS // 2 - 5, N_BINS // 2 + 5)
+"""Levels from 0.23 to 0.77, all of which must have a contour in a window that counts."""
 TOP_SHARE = 0.97
 """Levels with at least this share of the largest F count as good as the best."""
 MAX_LOST = 0.01
@@ -123,7 +125,9 @@ class EdgeEvidence:
     def level(self) -> EdgeLevel:
         """The level nearest 0.5 whose F, a mean over windows, is all but the largest.
 
-        Each window's curve is scaled to its own largest value first: one bright, sharp cell would
+        Only windows count in which the network goes from ground that it is sure of to cells that it is sure of:
+        elsewhere there is a contour at some levels and none at others, and no two to compare. Each
+        window's curve is scaled to its own largest value: one bright, sharp cell would
         otherwise speak for all dim ones. It counts by the square root of its contour's length, as the error of
         a mean does. Cells are brighter than the ground, or darker, in all of an image: a window of
         texture points either way, and over many windows texture cancels (rules compared on seven data sets, see
@@ -136,7 +140,7 @@ class EdgeEvidence:
             direction = flux[:, :, limited].sum(axis=(1, 2))
             change = np.tensordot(direction, flux, 1) / (length + MIN_LENGTH)
             largest = np.abs(change[:, limited]).max(axis=1)
-            seen = largest > 0
+            seen = (largest > 0) & (length[:, CROSSED].min(axis=1) > 0)
             curves.append(change[seen] / largest[seen, None])
             weights.append(np.sqrt(length[seen][:, limited].mean(axis=1)))
         weight = np.concatenate(weights) if weights else np.zeros(0)

@@ -102,6 +102,18 @@ def test_faint_membranes_of_which_the_network_is_less_sure_count_as_much_as_dark
     assert level_of(image, np.stack([1 - probability, probability])) == pytest.approx(0.5, abs=0.08)
 
 
+def test_ground_of_which_the_network_is_unsure_says_nothing_of_where_cells_end():
+    """One cell with its edge at 0.73; around it steps of the image at which p goes from 0.05 to 0.3."""
+    cell, sure = disk()
+    step = np.arange(96) > 47
+    ground = np.broadcast_to(ndimage.gaussian_filter1d(step.astype(np.float32), 1.0), (96, 96))
+    p = 0.05 + 0.25 / (1 + np.exp(-(np.arange(96) - 47.5) / 4))
+    unsure = np.broadcast_to(p.astype(np.float32), (96, 96))
+    image, foreground = (np.tile(a, (3, 3)) for a in (ground, unsure))
+    image[96:192, 96:192], foreground[96:192, 96:192] = cell[0], sure[1]
+    assert level_of(image[None], np.stack([1 - foreground, foreground])) == pytest.approx(TRUE_LEVEL, abs=0.08)
+
+
 def textured_cells():
     """Nuclei of many bright specks, dim and bright ones, and a network that has learnt little more than how
     bright a pixel is: its contours at high levels run around specks. Truth, and strokes through the middle
