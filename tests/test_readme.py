@@ -30,6 +30,7 @@ FOREIGN = {
     },
     "cellprofiler.md": {"--plugins-directory"},
     "accuracy.md": {"--pace"},
+    "fiji.md": {"--headless", "--run"},
 }
 """Options of other programs and of benchmarks on a page."""
 

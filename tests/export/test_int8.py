@@ -49,13 +49,13 @@ def int8(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A run of twelve epochs on disks in a corner of a wide background."""
+    """A run of twenty epochs on disks in a corner of a wide background."""
     folder, disks = tmp_path_factory.mktemp("runs") / "nuclei", make_disks(0)
     pixels = np.random.default_rng(0).normal(200, 20, (1, 192, 192)).clip(0).astype(np.uint16)
     strokes, mask = np.full((192, 192), -1, np.int16), np.zeros((192, 192), np.int32)
     pixels[:, :64, :64], strokes[:64, :64], mask[:64, :64] = disks.image.data, disks.scribbles, disks.mask
     config = TrainConfig(
-        minutes=None, epochs=12, patch_px=64, batch_size=2, device="cpu", seed=4, method="partial_cross_entropy"
+        minutes=None, epochs=20, patch_px=64, batch_size=2, device="cpu", seed=4, method="partial_cross_entropy"
     )
     train(training_set(Example(ImageVolume(pixels, "CYX", name="disks"), mask, strokes)), config, folder, Quiet())
     return folder
