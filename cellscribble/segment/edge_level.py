@@ -41,7 +41,8 @@ WINDOW_PX = {2: 64, 3: 32}
 MIN_LENGTH = 1.0
 """Logits of contour (px times logit a px) that a level must have in a window before its mean counts in full."""
 CROSSED = slice(N_BINS // 2 - 5, N_BINS // 2 + 5)
-"""Levels from 0.23 to 0.77, all of which must have a contour in a window that counts."""
+"""Levels from 0.22 to 0.78, at all of which a window that counts has a contour; looked at by half a logit, as on few
+pixels a bin may be empty by chance."""
 TOP_SHARE = 0.97
 """Levels with at least this share of the largest F count as good as the best."""
 MAX_LOST = 0.01
@@ -140,7 +141,8 @@ class EdgeEvidence:
             direction = flux[:, :, limited].sum(axis=(1, 2))
             change = np.tensordot(direction, flux, 1) / (length + MIN_LENGTH)
             largest = np.abs(change[:, limited]).max(axis=1)
-            seen = (largest > 0) & (length[:, CROSSED].min(axis=1) > 0)
+            crossed = length[:, CROSSED].reshape(len(length), -1, 2).sum(axis=2).min(axis=1)
+            seen = (largest > 0) & (crossed >= MIN_LENGTH)
             curves.append(change[seen] / largest[seen, None])
             weights.append(np.sqrt(length[seen][:, limited].mean(axis=1)))
         weight = np.concatenate(weights) if weights else np.zeros(0)
