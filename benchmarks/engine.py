@@ -134,12 +134,12 @@ def rows(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
         if not path.exists():
             write_mosaic(path, arguments.data, side_px, arguments.share)
         blocks, n_kept = bare_blocks(path, model)
-        bare = [bare_speed(model, blocks, n_kept, each_core=each) for each in (False, True)]
+        before = [bare_speed(model, blocks, n_kept, each_core=each) for each in (False, True)]
         seconds, busy, peak = predict(path, model)
-        bare += [bare_speed(model, blocks, n_kept, each_core=each) for each in (False, True)]
-        all_cores, each_core = (bare[0][0] + bare[2][0]) / 2, (bare[1][0] + bare[3][0]) / 2
-        bare_busy, busy = (bare[1][1] + bare[3][1]) / 2, busy / (side_px**2 / 1e6)
-        speed = side_px**2 / 1e6 / seconds
+        after = [bare_speed(model, blocks, n_kept, each_core=each) for each in (False, True)]
+        (all_cores, _), (each_core, bare_busy) = np.mean([before, after], axis=0).tolist()
+        n_mpixel = side_px**2 / 1e6
+        speed, busy = n_mpixel / seconds, busy / n_mpixel
         group = zarr.open_group(str(path.with_name(f"{path.stem}_labels.zarr")), mode="r")
         yield {
             "side_px": side_px,

@@ -12,7 +12,6 @@ takes as much longer as it has more pixels. Volumes have other patches: their pa
 from __future__ import annotations
 
 import csv
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -68,7 +67,7 @@ def pace_of(kept: Path, data: Path, name: str, training_set: TrainingSet, method
 
 
 def n_pixels(training_set: TrainingSet) -> int:
-    return sum(math.prod(pair.image.spatial_shape) for pair in training_set.pairs)
+    return sum(pair.image.n_pixels for pair in training_set.pairs)
 
 
 @contextmanager

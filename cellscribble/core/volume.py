@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,6 +34,12 @@ def rounded_step(fine: int, coarse: int) -> float:
     """How many of `fine` pixels one of `coarse` stands for: a whole number where rounding explains the rest."""
     step = max(1, round(fine / coarse))
     return float(step) if coarse in (fine // step, -(-fine // step)) else fine / coarse
+
+
+def relative_spacing(pixel_size_um: Sequence[float] | None, ndim: int) -> tuple[float, ...]:
+    """How far apart neighbours are on each axis, the finest 1; all 1 where the pixel size is not known."""
+    size = pixel_size_um or (1.0,) * ndim
+    return tuple(length / min(size) for length in size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +118,8 @@ class ImageVolume:
 
     @property
     def spacing(self) -> tuple[float, ...]:
-        """How far apart pixels lie on each axis, the finest 1; all 1 where the pixel size is not known."""
-        size = self.pixel_size_um or (1.0,) * self.ndim
-        return tuple(length / min(size) for length in size)
+        """Of the pixels, as `relative_spacing`."""
+        return relative_spacing(self.pixel_size_um, self.ndim)
 
     def with_data(self, data: Any) -> ImageVolume:
         """The same image with other pixel values."""

@@ -11,10 +11,10 @@ import numpy.typing as npt
 from cellscribble.bundle import ModelMetadata
 from cellscribble.core.blocks import BlockGrid, Slices, relative
 from cellscribble.core.intensity import fit_intensity
-from cellscribble.core.volume import ImageVolume
+from cellscribble.core.volume import ImageVolume, relative_spacing
 from cellscribble.infer.blockwise import allocate, block_size, default_block_px, reading
 from cellscribble.infer.planes import sees_planes
-from cellscribble.segment.graph_cut import GraphCut, overlap_px, put_on_sides, spacing_of
+from cellscribble.segment.graph_cut import GraphCut, overlap_px, put_on_sides
 
 Floats = npt.NDArray[np.float32]
 
@@ -54,7 +54,7 @@ def block_cut(meta: ModelMetadata) -> BlockCut | None:
     """
     if meta.graph_cut is None:
         return None
-    spacing = spacing_of(meta.pixel_size_um, meta.ndim)
+    spacing = relative_spacing(meta.pixel_size_um, meta.ndim)
     return BlockCut(GraphCut.from_dict(meta.graph_cut), spacing, overlap_px(spacing, meta.halo_px))
 
 

@@ -23,6 +23,7 @@ that has learnt little follows the intensity into the texture of cells, and ther
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -181,13 +182,9 @@ def _bins(logit: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
 
 def _windows(shape: tuple[int, ...]) -> tuple[npt.NDArray[np.int64], int]:
     """The number of the window in which each pixel lies, (*spatial) int64, and how many there are."""
-    numbers, n_windows = np.zeros(shape, np.int64), 1
-    for axis, n in enumerate(shape):
-        n_along = -(-n // WINDOW_PX[len(shape)])
-        along = np.arange(n) * n_along // n
-        numbers = numbers * n_along + np.expand_dims(along, tuple(a for a in range(len(shape)) if a != axis))
-        n_windows *= n_along
-    return numbers, n_windows
+    counts = tuple(-(-n // WINDOW_PX[len(shape)]) for n in shape)
+    along = [np.arange(n) * count // n for n, count in zip(shape, counts, strict=True)]
+    return np.ravel_multi_index(np.ix_(*along), counts), math.prod(counts)
 
 
 def _change(

@@ -74,13 +74,6 @@ class GraphCut:
         return cls(**values)
 
 
-def spacing_of(pixel_size_um: Sequence[float] | None, ndim: int) -> tuple[float, ...]:
-    """How far apart neighbours are on each axis, the finest 1; all 1 where the pixel size is not known."""
-    if pixel_size_um is None:
-        return (1.0,) * ndim
-    return tuple(size / min(pixel_size_um) for size in pixel_size_um)
-
-
 def overlap_px(spacing: Sequence[float], halo_px: Sequence[int]) -> tuple[int, ...]:
     """What a block sees around it when it is cut, px on each axis: never more than the network's halo."""
     return tuple(min(round(OVERLAP_PX / apart), halo) for apart, halo in zip(spacing, halo_px, strict=True))
@@ -97,7 +90,7 @@ def put_on_sides(
     ----------
     probability : (K, *window) float32, background first
     image : (C, *window) float32, normalised
-    spacing : as `spacing_of`
+    spacing : as `core.volume.relative_spacing`
     keep : the part of the window that is asked for; None for all of it
     """
     steps = np.rint((1 - probability[0]) * QUANTUM).astype(np.int32)

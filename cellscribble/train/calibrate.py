@@ -41,11 +41,11 @@ def calibrate(samples: Sequence[Sample], predict: Predict, rng: np.random.Genera
     """Measure edge level and instance parameters on the training images and their strokes."""
     chosen = _choose(samples, rng, MAX_PIXELS)
     predictions = [predict(sample) for sample in chosen]
-    edge = find_edge_level((s.normalised(), p, all_strokes(s)) for s, p in zip(chosen, predictions, strict=True))
-    for_fit = _choose(chosen, rng, MAX_FIT_PIXELS)
-    kept = {id(sample) for sample in for_fit}
-    shifted = [shift_to_edge(p, edge.level) for s, p in zip(chosen, predictions, strict=True) if id(s) in kept]
-    strokes = [all_strokes(s) for s in chosen if id(s) in kept]
+    found = [(s, p, all_strokes(s)) for s, p in zip(chosen, predictions, strict=True)]
+    edge = find_edge_level((s.normalised(), p, drawn) for s, p, drawn in found)
+    kept = {id(sample) for sample in _choose(chosen, rng, MAX_FIT_PIXELS)}
+    fitted = [(shift_to_edge(p, edge.level), drawn) for s, p, drawn in found if id(s) in kept]
+    shifted, strokes = [p for p, _ in fitted], [drawn for _, drawn in fitted]
     parameters, report = fit_instance_parameters(shifted, strokes, spacing=_spacing(chosen[0]))
     return Calibration(edge.level, edge.gain, parameters.to_dict(), {"edge": asdict(edge), "instances": report})
 

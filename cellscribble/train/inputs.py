@@ -276,7 +276,7 @@ def describe(pair: Pair, names: Sequence[str]) -> dict[str, Any]:
     strokes = find_strokes(pair.scribbles.data, len(names)) if pair.scribbles else []
     row["strokes"] = {name: sum(s.label == k for s in strokes) for k, name in enumerate(names)}
     n_labelled = int((pair.scribbles.data != UNLABELLED).sum()) if pair.scribbles else 0
-    row["labelled_share"] = n_labelled / float(np.prod(pair.image.spatial_shape))
+    row["labelled_share"] = n_labelled / pair.image.n_pixels
     return row
 
 

@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellscribble.core.errors import InputError
+from cellscribble.core.volume import relative_spacing
 from cellscribble.segment.graph_cut import (
     GraphCut,
     links,
     overlap_px,
     put_on_sides,
-    spacing_of,
     typical_difference,
 )
 
@@ -95,8 +95,8 @@ def test_classes_keep_their_proportions_inside(rng):
 
 
 def test_spacing_and_overlap():
-    assert spacing_of(None, 3) == (1, 1, 1)
-    assert spacing_of((2.0, 0.5, 0.5), 3) == (4, 1, 1)
+    assert relative_spacing(None, 3) == (1, 1, 1)
+    assert relative_spacing((2.0, 0.5, 0.5), 3) == (4, 1, 1)
     assert overlap_px((4, 1, 1), (21, 61, 61)) == (4, 16, 16)
     assert overlap_px((1, 1, 1), (0, 9, 61)) == (0, 9, 16)
 
