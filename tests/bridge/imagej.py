@@ -119,12 +119,38 @@ def virtual_screen():
         process.wait(10)
 
 
-def wait_for(condition, timeout_s: float = 90.0):
+def wait_for(condition, timeout_s: float = 90.0, pause_s: float = 0.1):
     """The condition's first true value; fails after `timeout_s`."""
     end = time.monotonic() + timeout_s
     while time.monotonic() < end:
         found = condition()
         if found:
             return found
-        time.sleep(0.1)
+        time.sleep(pause_s)
     return pytest.fail(f"waited {timeout_s:.0f} s in vain")
+
+
+def wait_for_rest(process: subprocess.Popen[str], rest_s: float = 0.5) -> None:
+    """Until no thread of the program ran, or waited for a processor, for so long: it takes the next stroke or key.
+
+    ImageJ starts no tool while one runs, and says nowhere that one has ended; how long one takes depends on what else
+    the machine does.
+    """
+    rests_since = time.monotonic()
+
+    def rests() -> bool:
+        nonlocal rests_since
+        if any(_state(task) in "RD" for task in Path(f"/proc/{process.pid}/task").iterdir()):
+            rests_since = time.monotonic()
+        return time.monotonic() - rests_since > rest_s
+
+    wait_for(rests, pause_s=0.01)
+
+
+def _state(task: Path) -> str:
+    """Linux' letter for what a thread does: R for running or ready to, D for waiting for a disk."""
+    try:
+        # Behind the name, which is in brackets and may hold anything.
+        return (task / "stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "ended"

@@ -11,7 +11,7 @@ import tifffile
 from cellscribble.bridge.fiji import install
 from cellscribble.bridge.macro_text import quote
 from cellscribble.io.scribbles import read_scribbles
-from tests.bridge.imagej import wait_for
+from tests.bridge.imagej import wait_for, wait_for_rest
 
 pytestmark = pytest.mark.imagej
 
@@ -43,7 +43,7 @@ class Desk:
         self.left, self.top = int(words[0]) + CANVAS_X, int(words[1]) + CANVAS_Y
         assert words[2:] == ["1"]
         # The macro that wrote this is about to end, and no tool starts before.
-        time.sleep(1.5)
+        wait_for_rest(self.process)
 
     def move(self, x, y):
         self.imagej.xdotool("mousemove", self.left + x, self.top + y)
@@ -63,13 +63,12 @@ class Desk:
         before = self.names(image)
         self.draw(*points)
         wait_for(lambda: len(self.names(image)) == len(before) + 1)
-        # ImageJ starts no tool while one runs, and this one is about to end.
-        time.sleep(0.5)
+        wait_for_rest(self.process)
         return self.names(image)[-1]
 
     def key(self, *keys):
         self.imagej.xdotool("key", *keys)
-        time.sleep(0.5)
+        wait_for_rest(self.process)
 
     def names(self, image):
         """Names of the strokes in the file beside the image."""
@@ -150,12 +149,12 @@ def test_switching_between_two_windows_keeps_each_image_s_strokes(imagej, images
         # Some desktops take the first click to bring the window to the front.
         desk.draw((200, 190))
         wait_for(lambda: desk.names("it's 2"))
-        time.sleep(0.5)
+        wait_for_rest(desk.process)
         desk.stroke("it's 2", (30, 80), (70, 80))
         desk.left, desk.top = first
         desk.draw((200, 190))
         wait_for(lambda: len(desk.names("it's 0")) == 2)
-        time.sleep(0.5)
+        wait_for_rest(desk.process)
         desk.stroke("it's 0", (30, 120), (70, 120))
         assert len(desk.names("it's 2")) == 2
         # The click that changed the window is a stroke where it was, not where the mouse was in the other.
