@@ -2,48 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, replace
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
 
-from cellscribble import provenance
 from cellscribble.bundle import Model
 from cellscribble.core.errors import BatchError, CellScribbleError, InputError
-from cellscribble.core.volume import ImageVolume
 from cellscribble.engine.cellprofiler import CellProfilerFolder
 from cellscribble.engine.cluster import check_distributed, local_workers, workers_of
-from cellscribble.engine.costs import Work
-from cellscribble.engine.forecast import forecast_blocks, forecast_memory
-from cellscribble.engine.level import choose_level
+from cellscribble.engine.one_image import Segmenting
 from cellscribble.engine.options import PredictOptions
 from cellscribble.engine.outputs import Job, plan_jobs
-from cellscribble.engine.plan import Plan
 from cellscribble.engine.planner import Planner
-from cellscribble.engine.task import task_of
+from cellscribble.engine.side_by_side import MOST_AT_ONCE, Report, in_turn
 from cellscribble.engine.workers import DaskExecutor
-from cellscribble.engine.write import write_results
-from cellscribble.engine.zarr_job import segment_to_zarr, written_version
-from cellscribble.infer.blockwise import Progress
-from cellscribble.infer.fit import Fit, check_fit
-from cellscribble.infer.predict import Prediction, predict
-from cellscribble.infer.runner import Runner
-from cellscribble.io.images import open_image
-from cellscribble.io.remote import is_url
-
-SCHEMA = 1
-"""Of the JSON file beside each result."""
-
-
-NOT_HANDED_OUT = "workers get blocks of OME-Zarr and of images above 64 Mpixel; smaller files are segmented here"
-
-
-class Report(Protocol):
-    """Hears events: "start", "workers", "image", "plan", "progress", "done", "shard", "failed", "cellprofiler"."""
-
-    def __call__(self, event: str, /, **fields: Any) -> None: ...
+from cellscribble.infer.runner import Runner, usable_cores
 
 
 def predict_files(
@@ -56,8 +30,14 @@ def predict_files(
 ) -> list[Job]:
     """Segment all images that `inputs` mean and write the results.
 
-    Labels are written last: where they are, all that belongs to them is there. `open_runner` is given the model and
-    the name of the device.
+    Labels are written last: where they are, all that belongs to them is there. Small images are segmented several at
+    once, and told of in their order.
+
+    Parameters
+    ----------
+    report : hears the events "start", "workers", "image", "plan", "progress", "done", "shard", "failed",
+        "cellprofiler"; from several threads, but one at a time
+    open_runner : given the model and the name of the device
 
     Returns
     -------
@@ -75,13 +55,22 @@ def predict_files(
     runner = open_runner(model, options.device)
     report("start", model=model.path, sha256=model.sha256, provider=runner.provider, n_images=len(jobs))
     failures: dict[str, str] = {}
-    with _cluster(jobs, options) as cluster:
+    with ExitStack() as stack:
+        cluster = stack.enter_context(_cluster(jobs, options))
         if cluster is not None:
             report("workers", n=len(cluster.threads), n_threads=sum(cluster.threads.values()))
         planner = _planner(jobs, model, runner, options, cluster)
-        for index, job in enumerate(jobs):
+        # A plan counts on all memory and all cores.
+        n_at_once = 1 if planner is not None or len(jobs) == 1 else min(usable_cores(), MOST_AT_ONCE)
+        narrow = runner.with_threads(usable_cores() // n_at_once)
+        segment = Segmenting(model, options, runner, narrow, n_at_once, planner, cluster)
+        # One more is read and written while these are in the network.
+        n_begun = 1 if n_at_once == 1 else n_at_once + 1
+        work = [partial(segment, job, index) for index, job in enumerate(jobs)]
+        for index, result in stack.enter_context(closing(in_turn(work, report, n_begun))):
+            job = jobs[index]
             try:
-                image, level = _run(job, index, model, runner, planner, options, report, cluster)
+                image, level = result()
                 if export is not None and not options.dry_run:
                     export.add(job, image, level)
             except (CellScribbleError, OSError, MemoryError) as error:
@@ -111,22 +100,6 @@ def jobs_for(inputs: Sequence[str | Path], out: str | Path | None, options: Pred
         form=options.format,
         into=options.into_image,
         dry_run=options.dry_run,
-    )
-
-
-def report_done(report: Report, index: int, job: Job, found: dict[str, Any], start: float) -> None:
-    """Tell that an image is done; `start` is when its turn came, by time.perf_counter()."""
-    report(
-        "done",
-        index=index,
-        image=job.image,
-        labels=job.labels,
-        probability=job.probability,
-        uncertainty=job.uncertainty,
-        overlay=job.overlay,
-        n_objects=found["n_objects"],
-        notes=found["notes"],
-        seconds=round(time.perf_counter() - start, 3),
     )
 
 
@@ -162,138 +135,9 @@ def _planner(
     return Planner(model, runner, options, max(cluster.threads.values(), default=0) if cluster and elsewhere else 0)
 
 
-def _run(
-    job: Job,
-    index: int,
-    model: Model,
-    runner: Runner,
-    planner: Planner | None,
-    options: PredictOptions,
-    report: Report,
-    cluster: DaskExecutor | None,
-) -> tuple[ImageVolume, int]:
-    """Segment one image; the image, and the level of its pyramid that was taken."""
-    start = time.perf_counter()
-    level = choose_level(job.image, model.metadata, options)
-    options = replace(options, level=level.index)
-    image = open_image(job.image, axes=options.axes, timepoint=options.timepoint, level=level.index)
-    understood = describe_image(image)
-    report("image", index=index, image=job.image, **understood, level=level.index, why_level=level.words)
-    record = {
-        "schema": SCHEMA,
-        "command": provenance.command(),
-        "created": provenance.now(),
-        "versions": provenance.versions(),
-        "model": {"path": str(model.path.resolve()), "sha256": model.sha256, "name": model.metadata.name},
-        "settings": asdict(options),
-        "image": {"path": job.image if is_url(job.image) else str(Path(job.image).resolve()), **understood},
-        "classes": list(model.metadata.classes),
-    }
-
-    def progress(done: float, total: float, words: str = "") -> None:
-        report("progress", index=index, name=job.name, done=done, total=total, words=words)
-
-    def planned(plan: Plan, work: Work, goes_on: bool) -> None:
-        report("plan", index=index, image=job.image, **forecast_blocks(job, plan, work, options, goes_on=goes_on))
-
-    fit = check_fit(
-        image,
-        model.metadata,
-        rescale=options.rescale,
-        ignore_pixel_size=options.ignore_pixel_size,
-        planes=options.planes,
-        levels_um=level.pixel_sizes_um,
-    )
-    if job.by_blocks:
-        assert planner is not None
-        segmented = segment_to_zarr(job, image, fit, model, planner, options, record, progress, planned, cluster)
-        if segmented is None:
-            return image, level.index
-        found = segmented
-        if options.shard is not None:
-            report("shard", index=index, image=job.image, unfinished=job.unfinished, shard=options.shard, **found)
-            return image, level.index
-    else:
-        if planner is not None:
-            plan = _plan_in_memory(job, image, fit, model, planner, options)
-            if options.dry_run:
-                forecast = forecast_memory(job, image, fit.metadata, plan, options)
-                report("plan", index=index, image=job.image, **forecast)
-                return image, level.index
-            options = replace(options, block_px=plan.block_px)
-        found = _in_memory(job, image, model, runner, options, record, progress)
-        if options.workers is not None or options.scheduler is not None:
-            found["notes"] = [*found["notes"], NOT_HANDED_OUT]
-    report_done(report, index, job, found, start)
-    return image, level.index
-
-
-def _plan_in_memory(
-    job: Job, image: ImageVolume, fit: Fit, model: Model, planner: Planner, options: PredictOptions
-) -> Plan:
-    seen_as = replace(model, metadata=fit.metadata)
-    task = task_of(image, seen_as, options, written_version(job, options), shape=fit.shape)
-    return planner.plan_whole(image, planner.work(task, fit.metadata), options.block_px)
-
-
-def _in_memory(
-    job: Job,
-    image: ImageVolume,
-    model: Model,
-    runner: Runner,
-    options: PredictOptions,
-    record: dict[str, Any],
-    progress: Progress,
-) -> dict[str, Any]:
-    start = time.perf_counter()
-    prediction = predict(
-        image,
-        model,
-        as_classes=options.as_classes,
-        threshold=options.threshold,
-        block_px=options.block_px,
-        rescale=options.rescale,
-        ignore_pixel_size=options.ignore_pixel_size,
-        planes=options.planes,
-        runner=runner,
-        progress=progress,
-    )
-    found = {
-        "segmenter": {"name": prediction.segmenter, "parameters": prediction.segmenter_parameters},
-        "provider": prediction.provider,
-        **_counts(prediction),
-        "notes": list(prediction.notes),
-        "seconds": round(time.perf_counter() - start, 3),
-    }
-    write_results(job, image, prediction, record | found, written_version(job, options), overwrite=options.overwrite)
-    return found
-
-
 def _explain(error: Exception, job: Job) -> CellScribbleError:
     if isinstance(error, CellScribbleError):
         return error
     if isinstance(error, MemoryError):
         return InputError(f"memory does not suffice for {job.image}; use a smaller --block, or a coarser --level")
     return InputError(f"{job.image} cannot be used ({error}); check the file, its permissions and the disk")
-
-
-def describe_image(image: ImageVolume) -> dict[str, Any]:
-    """What was understood of an image, as plain values."""
-    return {
-        "shape": list(image.data.shape),
-        "axes": image.axes,
-        "dtype": str(image.data.dtype),
-        "is_rgb": image.is_rgb,
-        "channels": list(image.channel_names),
-        "pixel_size_um": None if image.pixel_size_um is None else list(image.pixel_size_um),
-        "origin": image.origin,
-    }
-
-
-def _counts(prediction: Prediction) -> dict[str, Any]:
-    if prediction.as_classes:
-        return {"n_objects": None}
-    if prediction.object_classes is None:
-        return {"n_objects": prediction.n_objects}
-    # Entry i belongs to label i + 1.
-    return {"n_objects": prediction.n_objects, "object_classes": prediction.object_classes.tolist()}

@@ -11,10 +11,12 @@ from typing import Any
 from cellscribble._version import __version__
 from cellscribble.bundle import open_model
 from cellscribble.core.errors import InputError
-from cellscribble.engine.batch import Report, describe_image, jobs_for, report_done
+from cellscribble.engine.batch import jobs_for
 from cellscribble.engine.job import read_job
+from cellscribble.engine.one_image import describe_image, report_done
 from cellscribble.engine.options import PredictOptions
 from cellscribble.engine.outputs import Job
+from cellscribble.engine.side_by_side import Report
 from cellscribble.engine.zarr_job import segment_to_zarr
 from cellscribble.infer.fit import check_fit
 from cellscribble.io.atomic import is_zarr

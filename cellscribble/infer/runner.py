@@ -61,7 +61,7 @@ class Runner:
         if device not in DEVICES:
             raise InputError(f"device is {device!r}; expected one of {', '.join(DEVICES)}")
         self._ort = _import_onnxruntime()
-        self._threads = threads or usable_cores()
+        self._model, self._threads = model, threads or usable_cores()
         self.metadata = model.metadata
         self.note = ""
         wanted = device == "cuda" or (device == "auto" and cuda_device_present())
@@ -80,6 +80,18 @@ class Runner:
         other = copy.copy(self)
         other.metadata = metadata
         return other
+
+    def with_threads(self, threads: int) -> Runner:
+        """The same network on so many CPU threads, for several blocks at once; itself on a CUDA device.
+
+        Raises
+        ------
+        ModelError
+            If the file is no longer there.
+        """
+        if self.provider != CPU or threads == self._threads:
+            return self
+        return Runner(self._model, "cpu", threads)
 
     @property
     def by_planes(self) -> bool:

@@ -8,7 +8,7 @@ from PIL import Image
 from cellscribble._version import __version__
 from cellscribble.bundle import open_model
 from cellscribble.core.errors import BatchError, FileFormatError, InputError, OutputError
-from cellscribble.engine import batch, write
+from cellscribble.engine import batch, one_image, write
 from cellscribble.engine.batch import predict_files
 from cellscribble.engine.options import PredictOptions
 from cellscribble.engine.outputs import plan_jobs
@@ -190,6 +190,6 @@ def test_troubles_of_the_machine_are_told_with_a_remedy(images, model, tmp_path,
     def fail(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr(batch, "open_image", fail)
+    monkeypatch.setattr(one_image, "open_image", fail)
     with pytest.raises(InputError, match=remedy):
         predict_files([images / "a.tif"], model, tmp_path / "out", CPU_ONLY, Listener())
