@@ -61,6 +61,11 @@ def holdout_words(score: Mapping[str, Any]) -> str:
     return f"{right}, 95 % interval {score['low']:.3f} to {score['high']:.3f} ({strokes} strokes)"
 
 
+def is_guessing(score: Mapping[str, Any]) -> bool:
+    """Whether held-out strokes are told apart no better than by guessing a class; `score` as for `holdout_words`."""
+    return bool((score["score"] if score["low"] is None else score["low"]) <= 1 / len(score["n_strokes"]))
+
+
 class Bar(Protocol):
     """A running progress display."""
 

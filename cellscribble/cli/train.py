@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from cellscribble.cli.output import Bar, emit, holdout_words, progress_bar, say, shorten, warn
+from cellscribble.cli.output import Bar, emit, holdout_words, is_guessing, progress_bar, say, shorten, warn
 from cellscribble.cli.shared_options import budget_options, training_options
 from cellscribble.methods.registry import DEFAULT_METHOD, METHODS
 
@@ -138,6 +138,11 @@ def report_result(result: Any, model: Path, worst: float) -> None:
         say(f"no hold-out score: {result.holdout.reason or 'no state was scored before the end'}")
     else:
         say(f"held-out strokes: {holdout_words(result.score)}")
+        if is_guessing(result.score):
+            warn(
+                "that is no better than guessing: the model has not learnt what the strokes mean. See "
+                f"{result.folder / 'understood.png'} whether they were read as meant; train longer, or draw more"
+            )
     say(f"edges lie at probability {result.calibration.edge_level:.2f} of the raw network; built into the model")
     say(f"torch and ONNX Runtime differ by {worst:.1e} at most")
     say(f"pictures: {result.folder / 'curves.png'}, {result.folder / 'seen.png'}")

@@ -36,6 +36,8 @@ from cellscribble.train.score import HoldoutScore, Window, score_strokes
 
 SECONDS_BETWEEN_CHECKPOINTS = 30.0
 SECONDS_BETWEEN_PICTURES = 60.0
+DIVERGED_LOSS = 100.0
+"""On strokes: what was drawn has a probability of about e^-100. From there no run comes back, though all is finite."""
 PICTURES_SHARE = 0.02
 """Of a run that its pictures may take."""
 REPLAN_TOLERANCE = 0.1
@@ -155,6 +157,8 @@ class Fit:
         loss: Tensor = torch.stack(list(terms.values())).sum()
         if not torch.isfinite(loss):
             raise self._diverged(f"the loss became {loss.item()}")
+        if "strokes" in terms and terms["strokes"] > DIVERGED_LOSS:
+            raise self._diverged(f"the loss on strokes became {terms['strokes'].item():.3g}")
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()

@@ -102,3 +102,11 @@ def test_seconds_in_words(seconds, text):
 def test_a_long_name_loses_its_middle():
     assert output.shorten("a" * 20) == "a" * 20
     assert output.shorten("a" * 40 + "_0000017") == "a" * 17 + "..._0000017"
+
+
+@pytest.mark.parametrize(
+    ("score", "low", "n_classes", "guessing"),
+    [(0.9, 0.8, 2, False), (0.6, 0.45, 2, True), (0.5, None, 2, True), (0.6, None, 2, False), (0.45, 0.4, 3, False)],
+)
+def test_a_coin_is_right_on_one_of_two_classes(score, low, n_classes, guessing):
+    assert output.is_guessing({"score": score, "low": low, "n_strokes": [7] * n_classes}) == guessing

@@ -258,6 +258,13 @@ def test_a_loss_that_is_not_a_number_stops_with_advice(tiny_config, tmp_path):
         fit.run()
 
 
+def test_steps_that_are_far_too_large_stop_with_advice(tiny_config, tmp_path):
+    """All numbers stay finite, and nothing is learnt."""
+    fit = make_fit(dataclasses.replace(tiny_config, learning_rate=1000.0), tmp_path, Quiet())
+    with pytest.raises(TrainingError, match=r"the loss on strokes became .* lower learning_rate \(now 1000\.0\)"):
+        fit.run()
+
+
 def test_a_damaged_state_is_refused(tiny_config, tmp_path):
     fit = make_fit(tiny_config, tmp_path, Quiet())
     with pytest.raises(ModelError, match=r"last\.pt does not exist; the run in .* holds nothing to continue"):
