@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +17,7 @@ from cellscribble.core.volume import ImageVolume
 from cellscribble.engine.cellprofiler import CellProfilerFolder
 from cellscribble.engine.cluster import check_distributed, local_workers, workers_of
 from cellscribble.engine.costs import Work
+from cellscribble.engine.done import image_state, is_ours
 from cellscribble.engine.forecast import forecast_blocks, forecast_memory
 from cellscribble.engine.level import choose_level
 from cellscribble.engine.options import PredictOptions
@@ -31,7 +33,6 @@ from cellscribble.infer.fit import Fit, check_fit
 from cellscribble.infer.predict import Prediction, predict
 from cellscribble.infer.runner import Runner
 from cellscribble.io.images import open_image
-from cellscribble.io.remote import is_url
 
 SCHEMA = 1
 """Of the JSON file beside each result."""
@@ -59,6 +60,8 @@ def predict_files(
     Labels are written last: where they are, all that belongs to them is there. `open_runner` is given the model and
     the name of the device.
 
+    Of several images those that the same command has done before it was stopped are left as they are.
+
     Returns
     -------
     The jobs, all done; with `options.shard` those in which it has a part. With `dry_run` they are planned only.
@@ -70,16 +73,21 @@ def predict_files(
     CellScribbleError
         If nothing can be started (see `plan_jobs`, `Runner`), or the only image failed.
     """
-    jobs = jobs_for(inputs, out, options)
+    # A folder for CellProfiler is made of all images at once.
+    ours = None if options.cellprofiler else partial(is_ours, model=model, options=options)
+    jobs = jobs_for(inputs, out, options, ours)
     export = _cellprofiler(out, jobs, model, options) if options.cellprofiler else None
     runner = open_runner(model, options.device)
-    report("start", model=model.path, sha256=model.sha256, provider=runner.provider, n_images=len(jobs))
+    n_done = sum(job.done for job in jobs)
+    report("start", model=model.path, sha256=model.sha256, provider=runner.provider, n_images=len(jobs), n_done=n_done)
     failures: dict[str, str] = {}
     with _cluster(jobs, options) as cluster:
         if cluster is not None:
             report("workers", n=len(cluster.threads), n_threads=sum(cluster.threads.values()))
         planner = _planner(jobs, model, runner, options, cluster)
         for index, job in enumerate(jobs):
+            if job.done:
+                continue
             try:
                 image, level = _run(job, index, model, runner, planner, options, report, cluster)
                 if export is not None and not options.dry_run:
@@ -98,8 +106,13 @@ def predict_files(
     return jobs
 
 
-def jobs_for(inputs: Sequence[str | Path], out: str | Path | None, options: PredictOptions) -> list[Job]:
-    """The jobs that these options make of `inputs`; raises as `plan_jobs`."""
+def jobs_for(
+    inputs: Sequence[str | Path],
+    out: str | Path | None,
+    options: PredictOptions,
+    ours: Callable[[Job], bool] | None = None,
+) -> list[Job]:
+    """The jobs that these options make of `inputs`; `ours` as in `plan_jobs`, and raises as that."""
     return plan_jobs(
         inputs,
         out,
@@ -111,6 +124,7 @@ def jobs_for(inputs: Sequence[str | Path], out: str | Path | None, options: Pred
         form=options.format,
         into=options.into_image,
         dry_run=options.dry_run,
+        **({} if ours is None else {"is_ours": ours}),
     )
 
 
@@ -176,7 +190,13 @@ def _run(
     start = time.perf_counter()
     level = choose_level(job.image, model.metadata, options)
     options = replace(options, level=level.index)
-    image = open_image(job.image, axes=options.axes, timepoint=options.timepoint, level=level.index)
+    image = open_image(
+        job.image,
+        axes=options.axes,
+        timepoint=options.timepoint,
+        level=level.index,
+        lazy=job.by_blocks and options.lazy,
+    )
     understood = describe_image(image)
     report("image", index=index, image=job.image, **understood, level=level.index, why_level=level.words)
     record = {
@@ -186,7 +206,7 @@ def _run(
         "versions": provenance.versions(),
         "model": {"path": str(model.path.resolve()), "sha256": model.sha256, "name": model.metadata.name},
         "settings": asdict(options),
-        "image": {"path": job.image if is_url(job.image) else str(Path(job.image).resolve()), **understood},
+        "image": image_state(job.image) | understood,
         "classes": list(model.metadata.classes),
     }
 
@@ -265,7 +285,8 @@ def _in_memory(
         "notes": list(prediction.notes),
         "seconds": round(time.perf_counter() - start, 3),
     }
-    write_results(job, image, prediction, record | found, written_version(job, options), overwrite=options.overwrite)
+    overwrite = options.overwrite or job.begun
+    write_results(job, image, prediction, record | found, written_version(job, options), overwrite=overwrite)
     return found
 
 
