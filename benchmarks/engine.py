@@ -19,7 +19,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -103,12 +103,13 @@ def bare_speed(model: Model, blocks: list[np.ndarray[Any, Any]], n_kept: int, ea
     return n_mpixel / (time.perf_counter() - start), (time.process_time() - busy) / n_mpixel
 
 
-def predict(path: Path, model: Model) -> tuple[float, float, float]:
-    """Seconds, seconds of the processor and peak MiB of the whole program."""
+def predict(path: Path, model: Model, more: Sequence[str] = ()) -> tuple[float, float, float]:
+    """Seconds, seconds of the processor and peak MiB of the whole program, with `more` options."""
     for old in path.parent.glob(f"{path.stem}_labels*"):
         shutil.rmtree(old) if old.is_dir() else old.unlink()
     command = [sys.executable, "-m", "cellscribble", "predict", str(path), "-m", str(model.path), "--device", "cpu"]
-    done = subprocess.run([sys.executable, "-c", STARTER, *command, "--ignore-pixel-size"], stdout=subprocess.PIPE)
+    command += ["--ignore-pixel-size", *more]
+    done = subprocess.run([sys.executable, "-c", STARTER, *command], stdout=subprocess.PIPE)
     if done.returncode:
         sys.exit(f"predict ended with {done.returncode}")
     seconds, busy, peak = map(float, done.stdout.split())

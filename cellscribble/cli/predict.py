@@ -185,7 +185,8 @@ class Reporter:
         if event == "start":
             self._n_images = fields["n_images"]
             where = fields["provider"].removesuffix("ExecutionProvider")
-            say(f"{_count(self._n_images, 'image')} on {where}")
+            done = f", {fields['n_done']} of them done already" if fields["n_done"] else ""
+            say(f"{_count(self._n_images, 'image')} on {where}{done}")
         elif event == "workers":
             known = f"{_count(fields['n'], 'worker')} with {_count(fields['n_threads'], 'thread')}"
             say(known if fields["n"] else "no workers yet: waiting for the first")

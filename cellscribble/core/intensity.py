@@ -7,6 +7,8 @@ same code runs in training and in prediction.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +20,7 @@ from cellscribble.core.volume import ImageVolume
 
 KINDS = ("percentile", "range")
 MAX_SAMPLED_VALUES = 1 << 24
-"""Pixels a channel that are read to fit; beyond, evenly spaced slabs stand for the image."""
+"""Pixels a channel that an image is fitted to; beyond, evenly spaced slabs stand for it."""
 
 N_SLABS = 16
 
@@ -60,7 +62,13 @@ class Intensity:
         """Normalise a block (C, *spatial) of any dtype to float32; about 0..1, clipped to -1..4.
 
         The clip keeps one hot pixel from reaching the network as a value of thousands.
+
+        Raises
+        ------
+        InputError
+            If the block holds NaN or infinite values: a network spreads them over all that sees them.
         """
+        _check_finite(block, "the image")
         shape = (len(self.low),) + (1,) * (block.ndim - 1)
         low = np.asarray(self.low, np.float32).reshape(shape)
         scale = 1.0 / (np.asarray(self.high, np.float32).reshape(shape) - low)
@@ -81,14 +89,9 @@ def fit_intensity(image: ImageVolume, rule: IntensityRule, without: Unreadable =
         If the image holds NaN or infinite values, or every channel is constant.
     """
     sample = _sample(image, without)
-    if sample.dtype.kind == "f" and not np.isfinite(sample).all():
-        n_bad = int(np.size(sample) - np.isfinite(sample).sum())
-        raise InputError(
-            f"image {image.name!r} holds {n_bad} NaN or infinite pixels; "
-            "replace them (Fiji: Process > Math > NaN Background) and save it again"
-        )
+    _check_finite(sample, f"image {image.name!r}")
     flat = sample.reshape(sample.shape[0], -1)
-    if bool((flat.min(axis=1) == flat.max(axis=1)).all()):
+    if _is_flat(sample).all():
         raise InputError(
             f"image {image.name!r} is constant (every pixel is {flat[0, 0]}): nothing to segment; "
             "check that the right channel was exported"
@@ -98,6 +101,14 @@ def fit_intensity(image: ImageVolume, rule: IntensityRule, without: Unreadable =
         return Intensity((0.0,) * len(flat), (high,) * len(flat))
     low, high_values = np.percentile(flat, [rule.low_percent, rule.high_percent], axis=1)
     return Intensity(*_widen(flat, low, high_values))
+
+
+def _check_finite(pixels: npt.NDArray[Any], whose: str) -> None:
+    if pixels.dtype.kind == "f" and not (finite := np.isfinite(pixels)).all():
+        raise InputError(
+            f"{whose} holds {pixels.size - np.count_nonzero(finite)} NaN or infinite pixels; "
+            "replace them (Fiji: Process > Math > NaN Background) and save it again"
+        )
 
 
 def _widen(flat: npt.NDArray[Any], low: Any, high: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -126,14 +137,32 @@ def _sample(image: ImageVolume, without: Unreadable) -> npt.NDArray[Any]:
         return np.asarray(image.data)
     # Whole slabs along the first spatial axis: they are contiguous in every file layout we read.
     thickness = max(1, min(MAX_SAMPLED_VALUES, n_pixels) * length // n_pixels // N_SLABS)
-    starts = np.unique(np.linspace(0, length - thickness, N_SLABS).astype(int))
-    slabs: list[npt.NDArray[Any]] = []
+    starts = np.unique(np.linspace(0, length - thickness, N_SLABS).astype(int)).tolist()
+    slabs = _read(image, (slice(start, start + thickness) for start in starts), 1, without)
+    if n_pixels <= MAX_SAMPLED_VALUES or not _is_flat(slabs).any():
+        return slabs
+    # On an almost empty slide they may lie beside all that there is: then every so-manieth pixel of the whole.
+    step = math.ceil((n_pixels / MAX_SAMPLED_VALUES) ** (1 / image.ndim))
+    height = max(1, N_SLABS * thickness // step) * step
+    return _read(image, (slice(start, start + height) for start in range(0, length, height)), step, without)
+
+
+def _read(image: ImageVolume, slabs: Iterable[slice], step: int, without: Unreadable) -> npt.NDArray[Any]:
+    """Every `step`-th pixel of some slabs of an image, one after the other; those that are damaged left out."""
+    found: list[npt.NDArray[Any]] = []
     error: Exception | None = None
-    for start in starts:
+    thinned = (slice(None), *(slice(None, None, step),) * image.ndim)
+    for slab in slabs:
         try:
-            slabs.append(np.asarray(image.data[:, start : start + thickness]))
+            found.append(np.asarray(image.data[:, slab])[thinned].copy())
         except without as damage:
             error = damage
-    if not slabs and error is not None:
+    if not found and error is not None:
         raise error
-    return np.concatenate(slabs, axis=1)
+    return np.concatenate(found, axis=1)
+
+
+def _is_flat(pixels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """(C,) bool: whether all of a channel (C, *spatial) is one value."""
+    flat = pixels.reshape(len(pixels), -1)
+    return np.asarray(flat.min(axis=1) == flat.max(axis=1))

@@ -11,6 +11,7 @@ from cellscribble.bundle import Model
 from cellscribble.core.errors import BatchError, CellScribbleError, InputError
 from cellscribble.engine.cellprofiler import CellProfilerFolder
 from cellscribble.engine.cluster import check_distributed, local_workers, workers_of
+from cellscribble.engine.done import is_ours
 from cellscribble.engine.one_image import Segmenting
 from cellscribble.engine.options import PredictOptions
 from cellscribble.engine.outputs import Job, plan_jobs
@@ -39,6 +40,8 @@ def predict_files(
         "cellprofiler"; from several threads, but one at a time
     open_runner : given the model and the name of the device
 
+    Of several images those that the same command has done before it was stopped are left as they are.
+
     Returns
     -------
     The jobs, all done; with `options.shard` those in which it has a part. With `dry_run` they are planned only.
@@ -50,10 +53,13 @@ def predict_files(
     CellScribbleError
         If nothing can be started (see `plan_jobs`, `Runner`), or the only image failed.
     """
-    jobs = jobs_for(inputs, out, options)
+    # A folder for CellProfiler is made of all images at once.
+    ours = None if options.cellprofiler else partial(is_ours, model=model, options=options)
+    jobs = jobs_for(inputs, out, options, ours)
     export = _cellprofiler(out, jobs, model, options) if options.cellprofiler else None
     runner = open_runner(model, options.device)
-    report("start", model=model.path, sha256=model.sha256, provider=runner.provider, n_images=len(jobs))
+    n_done = sum(job.done for job in jobs)
+    report("start", model=model.path, sha256=model.sha256, provider=runner.provider, n_images=len(jobs), n_done=n_done)
     failures: dict[str, str] = {}
     with ExitStack() as stack:
         cluster = stack.enter_context(_cluster(jobs, options))
@@ -61,14 +67,14 @@ def predict_files(
             report("workers", n=len(cluster.threads), n_threads=sum(cluster.threads.values()))
         planner = _planner(jobs, model, runner, options, cluster)
         # A plan counts on all memory and all cores.
-        n_at_once = 1 if planner is not None or len(jobs) == 1 else min(usable_cores(), MOST_AT_ONCE)
+        n_at_once = 1 if planner is not None or len(jobs) - n_done == 1 else min(usable_cores(), MOST_AT_ONCE)
         narrow = runner.with_threads(usable_cores() // n_at_once)
         segment = Segmenting(model, options, runner, narrow, n_at_once, planner, cluster)
         # One more is read and written while these are in the network.
         n_begun = 1 if n_at_once == 1 else n_at_once + 1
-        work = [partial(segment, job, index) for index, job in enumerate(jobs)]
-        for index, result in stack.enter_context(closing(in_turn(work, report, n_begun))):
-            job = jobs[index]
+        left = [(job, index) for index, job in enumerate(jobs) if not job.done]
+        results = in_turn([partial(segment, *which) for which in left], report, n_begun)
+        for (job, index), result in zip(left, stack.enter_context(closing(results)), strict=True):
             try:
                 image, level = result()
                 if export is not None and not options.dry_run:
@@ -87,8 +93,13 @@ def predict_files(
     return jobs
 
 
-def jobs_for(inputs: Sequence[str | Path], out: str | Path | None, options: PredictOptions) -> list[Job]:
-    """The jobs that these options make of `inputs`; raises as `plan_jobs`."""
+def jobs_for(
+    inputs: Sequence[str | Path],
+    out: str | Path | None,
+    options: PredictOptions,
+    ours: Callable[[Job], bool] | None = None,
+) -> list[Job]:
+    """The jobs that these options make of `inputs`; `ours` as in `plan_jobs`, and raises as that."""
     return plan_jobs(
         inputs,
         out,
@@ -100,6 +111,7 @@ def jobs_for(inputs: Sequence[str | Path], out: str | Path | None, options: Pred
         form=options.format,
         into=options.into_image,
         dry_run=options.dry_run,
+        **({} if ours is None else {"is_ours": ours}),
     )
 
 

@@ -78,7 +78,7 @@ def _stitch(index: int, folder: Path, report: Report, overwrite: bool) -> Job:
     if job.unfinished.name != folder.name:
         raise InputError(f"{folder} is not what {image_path} is segmented in; give it its name {job.unfinished.name}")
     level = options.level or 0
-    image = open_image(image_path, axes=options.axes, timepoint=options.timepoint, level=level)
+    image = open_image(image_path, axes=options.axes, timepoint=options.timepoint, level=level, lazy=options.lazy)
     report("image", index=index, image=image_path, **describe_image(image), level=level, why_level="")
 
     def progress(done: float, total: float, words: str = "") -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from cellscribble import provenance
 from cellscribble.bundle import Model
 from cellscribble.core.volume import ImageVolume
 from cellscribble.engine.costs import Work
+from cellscribble.engine.done import image_state
 from cellscribble.engine.forecast import forecast_blocks, forecast_memory
 from cellscribble.engine.level import Level, choose_level
 from cellscribble.engine.options import PredictOptions
@@ -27,7 +27,6 @@ from cellscribble.infer.fit import Fit, check_fit
 from cellscribble.infer.predict import Prediction, predict
 from cellscribble.infer.runner import Runner
 from cellscribble.io.images import open_image
-from cellscribble.io.remote import is_url
 
 SCHEMA = 1
 """Of the JSON file beside each result."""
@@ -60,7 +59,13 @@ class Segmenting:
         options = replace(self.options, level=level.index)
 
         def read() -> ImageVolume:
-            return open_image(job.image, axes=options.axes, timepoint=options.timepoint, level=level.index)
+            return open_image(
+                job.image,
+                axes=options.axes,
+                timepoint=options.timepoint,
+                level=level.index,
+                lazy=job.by_blocks and options.lazy,
+            )
 
         with self.room.image(read, lambda image: image.n_pixels) as image:
             self._segment(job, index, image, level, options, report)
@@ -79,7 +84,7 @@ class Segmenting:
             "versions": provenance.versions(),
             "model": {"path": str(model.path.resolve()), "sha256": model.sha256, "name": model.metadata.name},
             "settings": asdict(options),
-            "image": {"path": job.image if is_url(job.image) else str(Path(job.image).resolve()), **understood},
+            "image": image_state(job.image) | understood,
             "classes": list(model.metadata.classes),
         }
 
@@ -151,8 +156,8 @@ class Segmenting:
             "notes": list(prediction.notes),
             "seconds": round(time.perf_counter() - start, 3),
         }
-        version = written_version(job, options)
-        write_results(job, image, prediction, record | found, version, overwrite=options.overwrite)
+        version, overwrite = written_version(job, options), options.overwrite or job.begun
+        write_results(job, image, prediction, record | found, version, overwrite=overwrite)
         return found
 
 

@@ -58,3 +58,8 @@ class PredictOptions:
             raise InputError("--workers, --scheduler and --shard exclude each other; give one")
         if self.cellprofiler and self.shard is not None:
             raise InputError("--cellprofiler writes one folder for all images, so --shard cannot share it; give one")
+
+    @property
+    def lazy(self) -> bool:
+        """Whether images by blocks stay on the disk, however small: to leave out damage, and to save memory."""
+        return self.on_error == "skip" or self.max_memory is not None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cellscribble.core.errors import InputError, OutputError
@@ -38,6 +38,8 @@ class Job:
     by_blocks : the image is segmented block by block, otherwise in memory
     unfinished : where a run by blocks keeps what it has so far
     into : the place of the labels, where they become part of their image
+    done : the same command has made all of it already, before it was stopped
+    begun : it was stopped while it wrote these files, which may be replaced
     """
 
     image: Path | str
@@ -51,6 +53,8 @@ class Job:
     by_blocks: bool
     unfinished: Path
     into: IntoImage | None
+    done: bool = False
+    begun: bool = False
 
     @property
     def files(self) -> list[Path]:
@@ -83,6 +87,7 @@ def plan_jobs(
     form: str = AUTO,
     into: str | None = None,
     dry_run: bool = False,
+    is_ours: Callable[[Job], bool] = lambda job: False,
 ) -> list[Job]:
     """One job for each image that `inputs` mean.
 
@@ -97,6 +102,8 @@ def plan_jobs(
     form : of the results, "zarr" or "tiff"; "auto" is OME-Zarr for an OME-Zarr or a huge image
     into : name under which labels are put into their image, which has to be an OME-Zarr
     dry_run : folders are looked at only: nothing is made
+    is_ours : whether what is there was made by the same command. Of several images those that are done are left
+        as they are then; if all are, they exist already
 
     Raises
     ------
@@ -126,8 +133,12 @@ def plan_jobs(
     if shard is not None:
         whole = [job for job in jobs if not job.by_blocks]
         jobs = [job for job in jobs if job.by_blocks or job in whole[part(len(whole), shard)]]
+    if not overwrite:
+        marked = [_marked(job, is_ours) for job in jobs]
+        jobs = jobs if shard is None and all(job.done for job in marked) else marked
     # A run that was interrupted while it moved its results out has some there already; `check_targets` looks closer.
-    existing = [path for job in jobs if not is_publishing(job.unfinished) for path in job.files if path.exists()]
+    open_jobs = [job for job in jobs if not (job.done or job.begun or is_publishing(job.unfinished))]
+    existing = [path for job in open_jobs for path in job.files if path.exists()]
     if existing and not overwrite:
         more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
         raise OutputError(f"{existing[0]}{more} exists already; give --overwrite, or another folder with -o")
@@ -172,6 +183,15 @@ def _job(
         unfinished=folder / f"{stem}_labels.unfinished",
         into=place,
     )
+
+
+def _marked(job: Job, is_ours: Callable[[Job], bool]) -> Job:
+    """The job, `done` or `begun` if it is."""
+    if not job.provenance.exists() or not is_ours(job):
+        return job
+    done = all(path.exists() for path in job.files)
+    # Those by blocks know themselves how far they came.
+    return replace(job, done=done, begun=not done and not job.by_blocks)
 
 
 def _is_huge(image: Path | str) -> bool:

@@ -99,7 +99,9 @@ def _open(recipe: Recipe) -> tuple[Steps, threading.Semaphore]:
     if not is_url(recipe.image) and not Path(recipe.image).exists():
         raise InputError(f"it does not see {recipe.image}; all computers must see the image under the same path")
     options = recipe.options
-    image = open_image(recipe.image, axes=options.axes, timepoint=options.timepoint, level=options.level or 0)
+    image = open_image(
+        recipe.image, axes=options.axes, timepoint=options.timepoint, level=options.level or 0, lazy=options.lazy
+    )
     # Whether pixel sizes fit was seen to at the start.
     fit = check_fit(
         image, model.metadata, rescale=options.rescale, ignore_pixel_size=not options.rescale, planes=options.planes

@@ -55,10 +55,8 @@ class Room:
                 self._changed.notify()
 
 
-def in_turn(
-    work: Sequence[Callable[[Report], T]], report: Report, at_once: int
-) -> Generator[tuple[int, Callable[[], T]]]:
-    """Do several things, `at_once` at a time; yields the number of each, in order, with what gives its result.
+def in_turn(work: Sequence[Callable[[Report], T]], report: Report, at_once: int) -> Generator[Callable[[], T]]:
+    """Do several things, `at_once` at a time; yields for each, in order, what gives its result or raises.
 
     Parameters
     ----------
@@ -70,8 +68,8 @@ def in_turn(
     report, and is awaited.
     """
     if at_once == 1:
-        for k, do in enumerate(work):
-            yield k, partial(do, report)
+        for do in work:
+            yield partial(do, report)
         return
     turn = _Turn(report)
     with ThreadPoolExecutor(at_once, "image") as executor:
@@ -83,7 +81,7 @@ def in_turn(
                     begun.append(executor.submit(work[new], partial(turn.hear, new)))
                 while not wait([begun[0]], POLL_S).done:
                     pass
-                yield k, begun.popleft().result
+                yield begun.popleft().result
                 turn.next()
         finally:
             turn.stopped = True

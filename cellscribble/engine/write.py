@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cellscribble.core.volume import ImageVolume
+from cellscribble.core.blocks import BlockGrid
+from cellscribble.core.errors import FileFormatError
+from cellscribble.core.volume import AXES_2D, ImageVolume
 from cellscribble.engine.into_image import SOURCE
 from cellscribble.engine.outputs import Job
+from cellscribble.infer.blockwise import reading
 from cellscribble.infer.predict import Prediction
 from cellscribble.infer.uncertainty import uncertainty
 from cellscribble.io.atomic import remove, save_json
@@ -23,11 +27,17 @@ from cellscribble.io.tiff import save_image, save_labels
 MAX_OVERLAY_PX = 4096
 """Longer side of an overlay at most; viewers choke on larger PNGs."""
 
+OVERLAY_BYTES = 22
+"""Of drawing one, a pixel of it."""
+
+OVERLAY_PIECE_PX = 1024
+"""Of the image, that are read for it at once."""
+
 
 def write_results(
     job: Job, image: ImageVolume, prediction: Prediction, record: dict[str, Any], version: str, *, overwrite: bool
 ) -> None:
-    """Write what `job` names; labels last, and nothing is left if one of the files fails.
+    """Write what `job` names; the record first, labels last, and nothing is left if one of the files fails.
 
     Parameters
     ----------
@@ -41,6 +51,9 @@ def write_results(
     """
     written: list[Path] = []
     try:
+        # Whoever finds it without labels knows whose the other files are.
+        save_json(job.provenance, record, overwrite)
+        written.append(job.provenance)
         if job.probability is not None:
             named = (prediction.probability, prediction.classes)
             _write_image(job.probability, *named, image, job, version, overwrite=overwrite)
@@ -52,8 +65,6 @@ def write_results(
         if job.overlay is not None:
             save_png(job.overlay, overlay(image, prediction.labels), overwrite)
             written.append(job.overlay)
-        save_json(job.provenance, record, overwrite)
-        written.append(job.provenance)
         if job.to_zarr:
             if job.into is not None:
                 job.into.unlist()
@@ -79,15 +90,38 @@ def write_results(
         raise
 
 
-def overlay(image: ImageVolume, labels: Any) -> npt.NDArray[np.uint8]:
+def overlay(
+    image: ImageVolume, labels: Any, *, max_memory: int | None = None, skip_damaged: bool = False
+) -> npt.NDArray[np.uint8]:
     """Outlines on the image, (Y, X, 3), of a stack on its middle plane; a huge image is thinned out.
 
     labels : (*spatial) integers; anything that slices
+    max_memory : bytes of the whole program; of these it takes an eighth
+    skip_damaged : parts of the image that cannot be read are black
+
+    Raises
+    ------
+    FileFormatError
+        If the image turns out to be damaged.
     """
-    step = math.ceil(max(labels.shape[-2:]) / MAX_OVERLAY_PX)
+    room = math.inf if max_memory is None else math.sqrt(max_memory / 8 / OVERLAY_BYTES)
+    step = math.ceil(max(labels.shape[-2:]) / min(MAX_OVERLAY_PX, room))
     middle = tuple(n // 2 for n in labels.shape[:-2])
     thinned = np.asarray(labels[(*middle, slice(None, None, step), slice(None, None, step))])
-    return overlay_labels(to_rgb(image, step=step), thinned)
+    plane = np.zeros((image.n_channels, *thinned.shape), image.data.dtype)
+    # Piece by piece, so that no more than what is damaged is lost.
+    grid = BlockGrid(thinned.shape, (max(1, OVERLAY_PIECE_PX // step),) * 2)
+    for k in range(len(grid)):
+        box = grid.box(k)
+        source = (slice(s.start * step, s.stop * step, step) for s in box)
+        try:
+            with reading(image):
+                plane[(slice(None), *box)] = image.data[(slice(None), *middle, *source)]
+        except FileFormatError:
+            if not skip_damaged:
+                raise
+    shown = replace(image, data=plane, axes=AXES_2D, pixel_size_um=None, levels=())
+    return overlay_labels(to_rgb(shown), thinned)
 
 
 def _write_image(

@@ -136,7 +136,8 @@ def segment_to_zarr(
                 save_as_tiffs(job, unfinished, image)
             labels.attrs.update({"cellscribble": whole})
             if job.overlay is not None:
-                save_png(unfinished.path("overlay.png"), overlay(image, labels["0"]), overwrite=True)
+                picture = overlay(image, labels["0"], max_memory=options.max_memory, skip_damaged=task.skip_damaged)
+                save_png(unfinished.path("overlay.png"), picture, overwrite=True)
             timed = {"notes": notes, "seconds": round(time.perf_counter() - start, 3)}
             save_json(unfinished.path("record.json"), whole | timed, overwrite=True)
         if options.shard is not None:  # somebody else is moving the result out, or was

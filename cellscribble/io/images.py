@@ -35,7 +35,12 @@ _VENDOR_SUFFIXES = (".czi", ".nd2", ".lif", ".oib", ".oif", ".vsi", ".mrxs", ".i
 
 
 def open_image(
-    path: str | Path, *, axes: str | None = None, timepoint: int | None = None, level: int = 0
+    path: str | Path,
+    *,
+    axes: str | None = None,
+    timepoint: int | None = None,
+    level: int = 0,
+    lazy: bool = False,
 ) -> ImageVolume:
     """The image at `path` in canonical order (C, Y, X) or (C, Z, Y, X), lazy where it is large.
 
@@ -47,6 +52,8 @@ def open_image(
         or not at all
     timepoint : which time point of a time series, from 0
     level : which level of a pyramid, 0 is full resolution
+    lazy : leave pixels on the disk however few they are (not those of pictures), so that one part can be read where
+        another is damaged
 
     Returns
     -------
@@ -64,19 +71,19 @@ def open_image(
         If a URL gives no answer.
     """
     if is_url(path):
-        return _open_url(path, axes, timepoint, level)
+        return _open_url(path, axes, timepoint, level, lazy)
     path = Path(path)
     if not path.exists():
         raise InputError(f"no image {path}{_similar(path)}")
     name, suffix = image_name(path), _suffix(path)
     if is_zarr(path):
-        return open_ome_zarr(path, name, axes=axes, timepoint=timepoint, level=level)
+        return open_ome_zarr(path, name, axes=axes, timepoint=timepoint, level=level, lazy=lazy)
     if path.is_dir():
         raise FileFormatError(f"{path} is a folder and no OME-Zarr image; give an image file")
     if path.stat().st_size == 0:
         raise FileFormatError(f"{path} is empty (0 bytes); copy it again")
     if suffix in TIFF_SUFFIXES:
-        return open_tiff(path, name, axes, timepoint, level)
+        return open_tiff(path, name, axes, timepoint, level, lazy=lazy)
     if suffix in PICTURE_SUFFIXES:
         if level:
             raise InputError(f"{path} has no pyramid level {level}; it has level 0 only")
@@ -88,11 +95,11 @@ def open_image(
     raise FileFormatError(f"{path} has the suffix {path.suffix!r}, which is not read here; {remedy}")
 
 
-def _open_url(url: str, axes: str | None, timepoint: int | None, level: int) -> ImageVolume:
+def _open_url(url: str, axes: str | None, timepoint: int | None, level: int, lazy: bool) -> ImageVolume:
     suffix = _suffix(url_path(url))
     if suffix in TIFF_SUFFIXES + PICTURE_SUFFIXES:
         raise InputError(f"{url}: only OME-Zarr is read from a URL; download the file, or convert it to OME-Zarr")
-    return open_ome_zarr(url, image_name(url), axes=axes, timepoint=timepoint, level=level)
+    return open_ome_zarr(url, image_name(url), axes=axes, timepoint=timepoint, level=level, lazy=lazy)
 
 
 def count_pixels(path: str | Path) -> int:

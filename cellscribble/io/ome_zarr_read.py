@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,7 +69,8 @@ def open_ome_zarr(
         )
     plan = plan_axes(letters, array.shape, timepoint)
     size, words = _pixel_size(letters, units, place.scale).spatial(plan.axes[1:])
-    data = to_canonical(_loaded(array, path, lazy), plan)
+    pyramid = _pyramid(node, multiscale, level, array)
+    data = to_canonical(_loaded(pyramid, path, lazy), plan)
     names = channel_names(node)
     return ImageVolume(
         data=data,
@@ -79,7 +80,7 @@ def open_ome_zarr(
         is_rgb=data.dtype == "uint8" and data.shape[0] == 3 and _is_colour_picture(attributes, names),
         channel_names=names if len(names) == data.shape[0] else (),
         origin=f"axes {letters} from {source}, {words}{series}",
-        levels=_levels(node, multiscale, plan, level, array, size),
+        levels=_levels(pyramid, multiscale, plan, level, size),
     )
 
 
@@ -131,7 +132,7 @@ def _open_array(
         letters, words = resolve_axes("Q" * (array.ndim - 2) + "YX", array.shape, array.dtype)
         remark = f"from the array's shape, {words}" if words else "from the array's shape"
     plan = plan_axes(letters, array.shape, timepoint)
-    data = to_canonical(_loaded(array, name, lazy), plan)
+    data = to_canonical(_loaded([array], name, lazy), plan)
     origin = f"axes {letters} {remark}, no pixel size"
     return ImageVolume(data=data, axes=plan.axes, name=name, is_rgb=plan.is_rgb, origin=origin)
 
@@ -212,31 +213,42 @@ def _place(multiscale: Mapping[str, Any], dataset: Mapping[str, Any], ndim: int)
     return _Place(scale, offset)
 
 
-def _levels(
-    node: zarr.Group,
-    multiscale: Mapping[str, Any],
-    plan: AxesPlan,
-    level: int,
-    first: zarr.Array[Any],
-    pixel_size_um: tuple[float, ...] | None,
-) -> tuple[PyramidLevel, ...]:
-    """The level that was read, whose array is `first`, and the coarser ones, as far as they are there and in order."""
-    kept = [plan.letters.index(letter) for letter in plan.axes[1:]]
-    found: list[PyramidLevel] = []
-    unit = (1.0,) * len(kept)
-    for number, dataset in enumerate(multiscale["datasets"][level:]):
+def _pyramid(
+    node: zarr.Group, multiscale: Mapping[str, Any], level: int, first: zarr.Array[Any]
+) -> list[zarr.Array[Any]]:
+    """The array of `level`, which is `first`, and the coarser ones, as far as they are there and in order."""
+    found = [first]
+    for dataset in multiscale["datasets"][level + 1 :]:
         try:
-            array = node[dataset["path"]] if number else first
+            array = node[dataset["path"]]
         except CellScribbleError:
             raise
         except READ_ERRORS:
             break  # its own pixels are not wanted, so it is no reason to refuse the image
-        if not isinstance(array, zarr.Array) or array.ndim != len(plan.letters):
+        if not isinstance(array, zarr.Array) or array.ndim != first.ndim:
             break
+        if any(m > n for n, m in zip(found[-1].shape, array.shape, strict=True)):
+            break
+        found.append(array)
+    return found
+
+
+def _levels(
+    pyramid: Sequence[zarr.Array[Any]],
+    multiscale: Mapping[str, Any],
+    plan: AxesPlan,
+    level: int,
+    pixel_size_um: tuple[float, ...] | None,
+) -> tuple[PyramidLevel, ...]:
+    """The level that was read and the coarser ones, as far as it is said where they lie."""
+    kept = [plan.letters.index(letter) for letter in plan.axes[1:]]
+    found: list[PyramidLevel] = []
+    unit = (1.0,) * len(kept)
+    for array, dataset in zip(pyramid, multiscale["datasets"][level:], strict=False):
         place = _place(multiscale, dataset, array.ndim)
         scale, offset = [place.scale[i] for i in kept], [place.offset[i] for i in kept]
         shape = tuple(int(array.shape[i]) for i in kept)
-        if min(scale) <= 0 or (found and any(a > b for a, b in zip(shape, found[-1].shape, strict=True))):
+        if min(scale) <= 0:
             break
         if not found and pixel_size_um is not None:
             unit = tuple(um / s for um, s in zip(pixel_size_um, scale, strict=True))
@@ -276,6 +288,6 @@ def _is_colour_picture(attributes: Mapping[str, Any], names: tuple[str, ...]) ->
     return colours == RGB_COLOURS and all(_NO_STAIN.fullmatch(name.lower()) for name in names)
 
 
-def _loaded(array: zarr.Array[Any], path: Path | str, lazy: bool) -> Any:
-    stored = LazyZarr(array, path)
-    return stored if lazy or array.nbytes > LAZY_BYTES else stored[...]
+def _loaded(pyramid: Sequence[zarr.Array[Any]], path: Path | str, lazy: bool) -> Any:
+    stored = LazyZarr(pyramid[0], path, pyramid[1] if len(pyramid) > 1 else None)
+    return stored if lazy or pyramid[0].nbytes > LAZY_BYTES else stored[...]

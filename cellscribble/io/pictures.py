@@ -40,7 +40,7 @@ _N_LABEL_COLOURS = 96
 _PAPER, _INK, _GAP_PX, _TITLE_PX = (255, 255, 255), (30, 30, 30), 10, 15
 
 
-def to_rgb(image: ImageVolume, z: int | None = None, step: int = 1) -> Picture:
+def to_rgb(image: ImageVolume, z: int | None = None) -> Picture:
     """A picture of an image, contrast stretched; RGB stays as it is.
 
     One channel is grey, two are green and magenta (told apart by the colour-blind too), more are
@@ -50,13 +50,9 @@ def to_rgb(image: ImageVolume, z: int | None = None, step: int = 1) -> Picture:
     ----------
     image : 2D, or 3D of which one slice is shown
     z : slice from 0; the middle one by default
-    step : take every step-th pixel, for a small picture of a huge image
     """
-    plane: tuple[Any, ...] = (slice(None), slice(None, None, step), slice(None, None, step))
-    if image.ndim == 3:
-        depth = image.spatial_shape[0]
-        plane = (plane[0], depth // 2 if z is None else z, *plane[1:])
-    data = np.asarray(image.data[plane])
+    middle = tuple(n // 2 if z is None else z for n in image.spatial_shape[:-2])
+    data = np.asarray(image.data[(slice(None), *middle)])
     if image.is_rgb:
         if data.dtype != np.uint8:
             top = float(np.iinfo(data.dtype).max) if data.dtype.kind == "u" else max(1.0, float(data.max()))
@@ -64,7 +60,7 @@ def to_rgb(image: ImageVolume, z: int | None = None, step: int = 1) -> Picture:
         return np.ascontiguousarray(np.moveaxis(data, 0, -1))
     grey = np.stack([_stretch(channel) for channel in data])
     if len(grey) == 1:
-        return _to_uint8(np.repeat(grey[0][..., None], 3, axis=-1))
+        return np.repeat(_to_uint8(grey[0])[..., None], 3, axis=-1)
     colours = _GREEN_MAGENTA if len(grey) == 2 else _CHANNELS
     mixed = np.zeros((*grey.shape[1:], 3), np.float32)
     for i, channel in enumerate(grey):
@@ -100,7 +96,7 @@ def overlay_labels(rgb: Picture, labels: npt.NDArray[np.integer]) -> Picture:
         dark |= _rim(ground & ~dark)
     out = rgb.copy()
     out[dark] = 0
-    out[rim] = label_colours(labels)[rim]
+    out[rim] = label_colours(labels[rim])
     return out
 
 
@@ -169,7 +165,7 @@ def save_png(path: str | Path, rgb: Picture, overwrite: bool = False) -> None:
 
 
 def label_colours(labels: npt.NDArray[np.integer]) -> Picture:
-    """Each label's colour, (Y, X) -> (Y, X, 3); 0 is black, a number has the same colour everywhere."""
+    """Each label's colour, (...) -> (..., 3); 0 is black, a number has the same colour everywhere."""
     palette = _palette()
     return np.where((labels > 0)[..., None], palette[(labels.astype(np.int64) - 1) % len(palette)], np.uint8(0))
 

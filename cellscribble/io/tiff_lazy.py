@@ -37,7 +37,7 @@ class LazyTiff:
         with self._lock:
             if self._array is None:
                 tiff = tifffile.TiffFile(self.path)
-                self._array = zarr.open_array(tiff.series[0].levels[self.level].aszarr(), mode="r")
+                self._array = zarr.open_array(tiff.series[0].aszarr(level=self.level), mode="r")
                 weakref.finalize(self, tiff.close)
         return self._array
 

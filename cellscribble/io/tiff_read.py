@@ -38,7 +38,13 @@ DECODING_ERRORS = (
 
 
 def open_tiff(
-    path: Path, name: str, axes: str | None = None, timepoint: int | None = None, level: int = 0
+    path: Path,
+    name: str,
+    axes: str | None = None,
+    timepoint: int | None = None,
+    level: int = 0,
+    *,
+    lazy: bool = False,
 ) -> ImageVolume:
     """Open a TIFF as an `ImageVolume`; see `cellscribble.io.images.open_image`.
 
@@ -55,7 +61,7 @@ def open_tiff(
         plan = plan_axes(letters, series.shape, timepoint)
         _check_whole(series, path)
         pixels, names = _pixel_size(tiff, series)
-        data = _read(path, series, level, LAZY_BYTES)
+        data = _read(path, series, level, 0 if lazy else LAZY_BYTES)
         is_rgb = plan.is_rgb and _is_rgb(letters, series.dtype)
         n_images = len(tiff.series)
         size, size_words = pixels.spatial(plan.axes[1:])

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from cellscribble.core import intensity
 from cellscribble.core.errors import InputError
 from cellscribble.core.intensity import Intensity, IntensityRule, fit_intensity
 from cellscribble.core.labels import from_file, label_dtype, to_file
@@ -55,3 +56,20 @@ def test_sparse_spots_use_the_full_range():
     data = np.zeros((1, 100, 100), np.uint8)
     data[0, 5, 5] = 200
     assert fit_intensity(ImageVolume(data, "CYX"), IntensityRule()) == Intensity((0.0,), (200.0,))
+
+
+@pytest.mark.parametrize("shape", [(3, 700, 300), (2, 100, 60, 60)])
+def test_cells_beside_all_slabs_of_an_almost_empty_image_are_found(monkeypatch, shape):
+    monkeypatch.setattr(intensity, "MAX_SAMPLED_VALUES", 20_000)
+    data = np.full(shape, 7, np.uint8)
+    thickness = max(1, 20_000 * shape[1] // data[0].size // intensity.N_SLABS)
+    gap = thickness + 1, int((shape[1] - thickness) / (intensity.N_SLABS - 1))
+    assert gap[1] - gap[0] > 2
+    data[:, gap[0] : gap[1], 20:60, ...] = 200
+    data[0] = 7
+    image = ImageVolume(data, "CYX" if len(shape) == 3 else "CZYX")
+    fitted = fit_intensity(image, IntensityRule())
+    assert fitted.low == (7.0,) * shape[0]
+    assert fitted.high == (8.0, *(200.0,) * (shape[0] - 1))  # a channel that is all one value becomes 0
+    with pytest.raises(InputError, match="constant"):
+        fit_intensity(image.with_data(data[:1]), IntensityRule())

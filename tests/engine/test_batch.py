@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from PIL import Image
 from cellscribble._version import __version__
 from cellscribble.bundle import open_model
 from cellscribble.core.errors import BatchError, FileFormatError, InputError, OutputError
+from cellscribble.core.volume import ImageVolume
 from cellscribble.engine import batch, one_image, write
 from cellscribble.engine.batch import predict_files
 from cellscribble.engine.options import PredictOptions
@@ -133,6 +135,37 @@ def test_results_that_exist_are_refused_before_anything_is_computed(images, mode
     assert tifffile.imread(out / "b_labels.tif").max() == 2
 
 
+def test_the_same_command_goes_on_with_the_images_that_are_left(images, model, tmp_path):
+    out, options = tmp_path / "out", PredictOptions(device="cpu", probability=True)
+    predict_files([images], model, out, options, Listener())
+    labels, first = (out / "b_labels.tif").read_bytes(), (out / "a_labels.json").read_bytes()
+    (out / "b_labels.tif").unlink()  # as if killed before its last file
+    heard = Listener()
+    assert len(predict_files([images], model, out, options, heard)) == 2
+    assert [fields["image"].name for fields in heard.fields("image")] == ["b.tif"]
+    assert heard.fields("start")[0]["n_done"] == 1
+    assert (out / "b_labels.tif").read_bytes() == labels
+    assert (out / "a_labels.json").read_bytes() == first
+    with pytest.raises(OutputError, match="exists already"):
+        predict_files([images], model, out, options, Listener())
+    # A job of an array that is started once more has nothing left to do.
+    shards = [predict_files([images], model, out, replace(options, shard=(i, 2)), Listener()) for i in (1, 2)]
+    assert [[job.done for job in jobs] for jobs in shards] == [[True], [True]]
+
+
+def test_results_of_another_command_or_image_are_refused_however_few_are_left(images, model, tmp_path):
+    out = tmp_path / "out"
+    predict_files([images], model, out, CPU_ONLY, Listener())
+    (out / "b_labels.tif").unlink()
+    with pytest.raises(OutputError, match=r"a_labels\.json and 2 more exists already"):
+        predict_files([images], model, out, replace(CPU_ONLY, threshold=0.7), Listener())
+    tifffile.imwrite(images / "a.tif", disks(value=90)[0])
+    with pytest.raises(OutputError, match=r"a_labels\.json and 1 more exists already"):
+        predict_files([images], model, out, CPU_ONLY, Listener())
+    predict_files([images / "b.tif"], model, out, CPU_ONLY, Listener())
+    assert files(out) == ["a_labels.json", "a_labels.tif", "b_labels.json", "b_labels.tif"]
+
+
 def test_an_output_that_cannot_be_written_is_said_before_anything_is_computed(images, model, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=r"cannot write into .* another folder with -o"):
@@ -181,6 +214,17 @@ def test_the_overlay_of_a_stack_is_its_middle_plane_and_thinned_when_huge(tmp_pa
         assert overlay.size == (32, 24)
         pixels = np.asarray(overlay).astype(int)
     assert (np.ptp(pixels, axis=-1) > 0).any()
+
+
+def test_a_limit_of_memory_makes_the_overlay_smaller():
+    pixels = np.zeros((1, 900, 1200), np.uint8)
+    pixels[0, 100:500, 200:900] = 90
+    image, labels = ImageVolume(pixels, "CYX"), (pixels[0] > 0).astype(np.uint16)
+    whole = write.overlay(image, labels)
+    limit = 8 * write.OVERLAY_BYTES * 500**2
+    small = write.overlay(image, labels, max_memory=limit)
+    assert (whole.shape, small.shape) == ((900, 1200, 3), (300, 400, 3))
+    np.testing.assert_array_equal(small.any(axis=-1)[40:160, 70:290], whole[::3, ::3].any(axis=-1)[40:160, 70:290])
 
 
 @pytest.mark.parametrize(

@@ -316,3 +316,23 @@ def test_other_programs_read_labels_inside_the_image(models, tmp_path):
         nodes = list(reader.Reader(location(str(path)))())
         (labels,) = [node for node in nodes if any(isinstance(spec, reader.Label) for spec in node.specs)]
         np.testing.assert_array_equal(np.asarray(labels.data[1]), pixels_of(job.labels, 1)[0])
+
+
+@VERSIONS
+def test_other_programs_open_results_of_their_own(models, tmp_path, version):
+    reader = pytest.importorskip("ome_zarr.reader")
+    location = pytest.importorskip("ome_zarr.io").parse_url
+    layers_of = pytest.importorskip("napari_ome_zarr").napari_get_reader
+    path = write(tmp_path, picture((700, 1300), 5, 20.0))
+    more = {"ome_zarr": version, "probability": True, "uncertainty": True, "block_px": (256,)}
+    job, _ = segment(path, models[2], **more)
+    for store in (job.labels, job.probability, job.uncertainty):
+        yaozarrs.validate_zarr_store(str(store))
+        (node,) = reader.Reader(location(str(store)))()
+        (layer,) = layers_of(str(store))(str(store))
+        assert layer[2] == ("labels" if store == job.labels else "image")
+        for level in range(3):
+            expected = pixels_of(store, level)
+            shown = np.asarray(node.data[level]), np.asarray(layer[0][level])
+            for values in shown:
+                np.testing.assert_array_equal(values.reshape(expected.shape), expected)

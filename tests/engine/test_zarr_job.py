@@ -14,7 +14,8 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cellscribble.core.errors import FileFormatError, OutputError
+from cellscribble.core import intensity
+from cellscribble.core.errors import FileFormatError, InputError, OutputError
 from cellscribble.core.volume import ImageVolume
 from cellscribble.engine import outputs, steps
 from cellscribble.engine.batch import predict_files
@@ -228,6 +229,33 @@ def test_a_damaged_block_is_named_and_left_out_only_if_asked(models, tmp_path, m
     labels = np.asarray(open_image(job.labels).data)[0]
     assert not labels[512:, :512].any()
     assert labels[:512, 512:].any()
+
+
+@pytest.mark.parametrize("overlay", [False, True])
+@pytest.mark.parametrize("lost", [False, True])
+def test_damage_in_a_small_image_is_left_out_too(models, tmp_path, lost, overlay):
+    path = write(tmp_path, np.tile(picture((512, 512), 4), (1, 2, 2)))
+    (path / "0" / "0" / "1" / "0").write_bytes(b"not a chunk")
+    if lost:
+        (path / "0" / "0" / "1" / "0").unlink()
+    with pytest.raises(FileFormatError, match=r"slide.zarr/0/0/1/0 (is missing|cannot be unpacked)"):
+        segment(path, models[2], block_px=(256,))
+    job, _ = segment(path, models[2], block_px=(256,), on_error="skip", overlay=overlay)
+    boxes = [d["box_px"] for d in json.loads(job.provenance.read_text())["damaged"]]
+    assert [[512, 768], [0, 256]] in boxes
+    assert np.asarray(open_image(job.labels).data)[0, :256, 768:].any()
+    if overlay:
+        picture_of = np.asarray(open_image(job.overlay).data)
+        assert not picture_of[:, 600:, :400].any()
+        assert picture_of[:, :400, :400].any()
+
+
+def test_nan_beside_the_sample_is_no_silent_hole(models, tmp_path, monkeypatch):
+    monkeypatch.setattr(intensity, "MAX_SAMPLED_VALUES", 2000)
+    pixels = picture((400, 400), 4).astype(np.float32)
+    pixels[0, 10:16, 300:310] = np.nan
+    with pytest.raises(InputError, match=r"60 NaN or infinite pixels; replace them"):
+        segment(write(tmp_path, pixels), models[2], block_px=(200,))
 
 
 def test_results_that_exist_are_refused_and_replaced_if_asked(models, tmp_path):

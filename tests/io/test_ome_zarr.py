@@ -1,10 +1,13 @@
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import yaozarrs
 import zarr
+from scipy import ndimage
 
 from cellscribble.core.errors import FileFormatError, InputError, OutputError
 from cellscribble.io import ome_zarr_read
@@ -217,3 +220,56 @@ def test_the_damaged_chunk_is_named(tmp_path, rng, monkeypatch, shards):
     assert data[0].any()
     with pytest.raises(FileFormatError, match=rf"a\.zarr/{name} cannot be unpacked"):
         data[:, 2000:, 3:50]
+
+
+@VERSIONS
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_chunk_that_was_lost_is_named_and_one_that_was_never_written_is_background(tmp_path, version, lazy):
+    path = tmp_path / "a.zarr"
+    pixels = np.zeros((2, 2100, 2600), np.uint8)
+    pixels[1, 700:800, 700:800] = 9  # all else is left out by the writer
+    write_ome_zarr(path, pixels, "CYX", kind="image", version=version)
+    np.testing.assert_array_equal(open_image(path, lazy=lazy).data[:, 3:2000], pixels[:, 3:2000])
+    name = "0/1/1/1" if version == "0.4" else "0/c/1/0/0"
+    (path / name).unlink()
+    with pytest.raises(FileFormatError, match=rf"a\.zarr/{name} is missing.*copy it again"):
+        open_image(path, lazy=lazy).data[:, 600:1300, 520:900]
+    assert not open_image(path, lazy=True).data[:, :500, :500].any()
+
+
+@pytest.mark.parametrize("how", ["smoothed", "interpolated", "mean"])
+def test_an_empty_chunk_amid_bright_ones_is_not_taken_for_a_lost_one(tmp_path, how):
+    path = tmp_path / "a.zarr"
+    pixels = np.full((1, 1536, 1536), 255, np.uint8)
+    pixels[:, 512:1024, 512:1024] = 0
+    write_ome_zarr(path, pixels, "CYX", kind="image", n_levels=2)
+    group = zarr.open_group(str(path), mode="r+")
+    if how == "smoothed":
+        group["1"][0] = ndimage.gaussian_filter(pixels[0].astype(float), 2.0)[::2, ::2]
+    elif how == "interpolated":
+        group["1"][0] = np.clip(ndimage.zoom(pixels[0].astype(float), 0.5, order=3), 0, 255)
+    assert not (path / "0" / "0" / "1" / "1").exists()
+    np.testing.assert_array_equal(open_image(path).data, pixels)
+
+
+def test_a_damaged_coarser_level_is_no_reason_to_refuse_the_image(tmp_path):
+    path = tmp_path / "a.zarr"
+    pixels = np.zeros((1, 1100, 1100), np.uint8)
+    pixels[:, 700:800, 700:800] = 9
+    write_ome_zarr(path, pixels, "CYX", kind="image")
+    for chunk in (path / "1" / "0").glob("*/*"):
+        chunk.write_bytes(b"nonsense")
+    np.testing.assert_array_equal(open_image(path).data, pixels)
+    assert open_image(path, lazy=True).data[:, 5:5].shape == (1, 0, 1100)
+
+
+def test_many_damaged_chunks_are_one_error_and_no_other_words(tmp_path, rng):
+    path = tmp_path / "a.zarr"
+    write_ome_zarr(path, rng.integers(0, 9, (1, 3000, 3000), np.uint8), "CYX", kind="image")
+    for chunk in (path / "0" / "0").glob("*/*"):
+        chunk.write_bytes(b"nonsense")
+    script = "import sys; from cellscribble.io.images import open_image; open_image(sys.argv[1])"
+    for _ in range(3):
+        done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True)
+        assert done.stderr.splitlines()[-1].endswith("copy it again")
+        assert "Task" not in done.stderr

@@ -89,7 +89,7 @@ def test_nothing_at_a_url_is_no_image_and_no_lost_connection(served):
 @WEB
 def test_a_chunk_that_is_not_there_is_background_and_a_damaged_one_is_named(served, version):
     path = served.folder / "slide.zarr"
-    write_ome_zarr(path, pixels(), "CYX", kind="image", version=version)
+    write_ome_zarr(path, pixels(), "CYX", kind="image", n_levels=1, version=version)
     chunk = "0/1/0/0" if version == "0.4" else "0/c/1/0/0"
     (path / chunk).unlink()
     data = open_image(f"{served.url}/slide.zarr").data
@@ -97,6 +97,16 @@ def test_a_chunk_that_is_not_there_is_background_and_a_damaged_one_is_named(serv
     np.testing.assert_array_equal(data[0], pixels()[0])
     (path / chunk).write_bytes(b"nonsense")
     with pytest.raises(FileFormatError, match=rf"slide.zarr/{chunk} cannot be unpacked"):
+        open_image(f"{served.url}/slide.zarr")
+
+
+@WEB
+def test_a_chunk_that_was_lost_is_named_where_the_pyramid_shows_something(served, version):
+    path = served.folder / "slide.zarr"
+    write_ome_zarr(path, pixels(), "CYX", kind="image", version=version)
+    chunk = "0/1/0/0" if version == "0.4" else "0/c/1/0/0"
+    (path / chunk).unlink()
+    with pytest.raises(FileFormatError, match=rf"slide.zarr/{chunk} is missing"):
         open_image(f"{served.url}/slide.zarr")
 
 
