@@ -63,6 +63,9 @@ class Quiet:
     def tick(self, tick: Any) -> None:
         pass
 
+    def part(self, what: str, done: float, total: float) -> None:
+        pass
+
 
 @dataclass(frozen=True)
 class Run:

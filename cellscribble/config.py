@@ -75,6 +75,8 @@ class TrainConfig:
     holdout_share : share of the strokes kept back for scoring
     seed : of everything random
     device : "auto", "cpu" or "cuda"
+    axes, timepoint, level : how the image files are read, as in `io.images.open_image`; None as they say, of a
+        pyramid the finest level
     """
 
     method: str = "scribble2label"
@@ -92,6 +94,9 @@ class TrainConfig:
     holdout_share: float = 0.1
     seed: int = 0
     device: str = "auto"
+    axes: str | None = None
+    timepoint: int | None = None
+    level: int | None = None
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
     def __post_init__(self) -> None:
@@ -115,12 +120,20 @@ class TrainConfig:
             f"warmup_epochs is {self.warmup_epochs} of {self.epochs} epochs; leave at least one for the second stage",
         )
         _require(self.seed >= 0, f"seed is {self.seed}; expected 0 or more")
+        for name in ("timepoint", "level"):
+            value = getattr(self, name)
+            _require(value is None or value >= 0, f"{name} is {value}; expected 0 or more")
         _require(self.batch_size >= 1, f"batch_size is {self.batch_size}; expected 1 or more")
         _require(self.patch_px is None or self.patch_px >= 32, f"patch_px is {self.patch_px}; expected 32 or more")
         _require(self.learning_rate > 0, f"learning_rate is {self.learning_rate}; expected more than 0")
         for name in ("anywhere_share", "holdout_share"):
             _require(0 <= getattr(self, name) < 1, f"{name} is {getattr(self, name)}; expected 0 <= share < 1")
         _require(self.device in ("auto", "cpu", "cuda"), f"device is {self.device!r}; expected auto, cpu or cuda")
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How image files are read: the keywords of `open_image` beside the path."""
+        return {"axes": self.axes, "timepoint": self.timepoint, "level": self.level or 0}
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, as written into the run folder and the model."""

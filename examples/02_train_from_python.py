@@ -29,6 +29,9 @@ class PrintReporter:
     def tick(self, tick) -> None:
         pass
 
+    def part(self, what: str, done: float, total: float) -> None:
+        pass
+
 
 def train_model(run: Path, config: TrainConfig) -> Path:
     """Train on the shipped nuclei; the path of the model."""

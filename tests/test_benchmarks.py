@@ -48,6 +48,9 @@ class Silent:
     def tick(self, tick):
         pass
 
+    def part(self, what, done, total):
+        pass
+
 
 @pytest.fixture
 def scripts(monkeypatch):

@@ -96,7 +96,7 @@ def train(
 
     Parameters
     ----------
-    task : Appose's; hears how far it is, and is asked after each step whether to go on
+    task : Appose's; hears how far it is, and is asked after each step and each block whether to go on
     images : name -> Appose NDArray or numpy array
     scribbles : name -> the same of whole numbers (*spatial): 0 nothing drawn, 1 background, 2 and up classes
     axes : of the images' arrays
@@ -134,8 +134,9 @@ def train(
         for name, array in scribbles.items():
             save_scribbles(places[1] / f"{name}.tif", _numpy(array).astype(np.int16) - 1)
         training_set = open_training_set(*places)
-    result = train_run(training_set, config, Path(out), _Reporter(task))
-    written, _ = export(result.folder, result.folder / "model.onnx", overwrite=True)
+    reporter = _Reporter(task)
+    result = train_run(training_set, config, Path(out), reporter)
+    written, _ = export(result.folder, result.folder / "model.onnx", overwrite=True, tell=reporter.part)
     return str(written.path.absolute())
 
 
@@ -154,6 +155,10 @@ class _Reporter:
         if percent != self._last:
             self._last = percent
             self._task.update(tick.stage, percent, 100)
+
+    def part(self, what: str, done: float, total: float) -> None:
+        _go_on(self._task)
+        self._task.update(f"{what}: {100 * done / total:.0f} %")
 
 
 def _go_on(task: Task) -> None:

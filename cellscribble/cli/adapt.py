@@ -32,6 +32,7 @@ def command(
     no_graph_cut: bool,
     axes: str | None,
     timepoint: int | None,
+    level: int | None,
     seed: int,
     overwrite: bool,
     as_json: bool,
@@ -47,7 +48,7 @@ def command(
     from cellscribble.infer.find_model import find_model
     from cellscribble.io.images import image_name, open_image
 
-    image = open_image(volume, axes=axes, timepoint=timepoint)
+    image = open_image(volume, axes=axes, timepoint=timepoint, level=level or 0)
     path = out or volume.with_name(f"{image_name(volume)}_model.onnx")
     found = open_model(find_model(model))
     adapted = adapt(
@@ -67,7 +68,9 @@ def command(
         say(f"no hold-out score: {adapted.holdout.reason}")
     say(f"model: {path}")
     planes = " --planes" if image.ndim > adapted.model.metadata.ndim else ""
-    say(f"next: cellscribble predict {volume} -m {path}{planes}")
+    # Elsewhere predict finds the level by its pixel size.
+    at_level = f" --level {level}" if level and image.pixel_size_um is None else ""
+    say(f"next: cellscribble predict {volume} -m {path}{planes}{at_level}")
     if as_json:
         scores = {
             name: score and asdict(score) for name, score in (("before", adapted.before), ("after", adapted.after))

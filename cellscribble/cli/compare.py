@@ -90,10 +90,10 @@ def command(
         raise click.UsageError("give both --test-images and --test-labels, or neither")
     config = _checked_config(options, methods)
     needs_masks = any(get_method(name).needs_masks for name in methods if name in METHODS)
-    labels, reading = options["labels"], {key: options[key] for key in ("axes", "timepoint")}
-    training_set = open_training_set(images, scribbles, labels if needs_masks else None, **reading)
+    labels = options["labels"] if needs_masks else None
+    training_set = open_training_set(images, scribbles, labels, **config.reading)
     chosen = methods or default_methods(len(training_set.classes))
-    exam = _exam(training_set, images, options)
+    exam = _exam(training_set, images, options, config.reading)
     comparison = Comparison(training_set, config, _jobs(chosen, seeds), exam, out)
     report_understood(training_set)
     say_split(comparison)
@@ -141,7 +141,7 @@ def _checked_config(options: dict[str, Any], methods: Sequence[str]) -> Any:
     from cellscribble.methods.registry import get_method
     from cellscribble.train.start import check_settings
 
-    names = ("minutes", "epochs", "network", "device")
+    names = ("minutes", "epochs", "network", "device", "axes", "timepoint", "level")
     config = load_config(options["config"], {k: options[k] for k in names if options[k] is not None})
     if config.method_settings:
         raise InputError(
@@ -155,12 +155,11 @@ def _checked_config(options: dict[str, Any], methods: Sequence[str]) -> Any:
     return config
 
 
-def _exam(training_set: Any, images: Path, options: dict[str, Any]) -> Any:
+def _exam(training_set: Any, images: Path, options: dict[str, Any], reading: dict[str, Any]) -> Any:
     from cellscribble.compare.exam import Exam, exam_on_training_images, exam_on_unseen_images
 
     test_images, test_labels = options["test_images"], options["test_labels"]
     if test_images is not None:
-        reading = {key: options[key] for key in ("axes", "timepoint")}
         return exam_on_unseen_images(training_set, test_images, test_labels, **reading)
     if options["labels"] is not None:
         return exam_on_training_images(training_set, images, options["labels"])

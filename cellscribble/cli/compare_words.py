@@ -59,6 +59,9 @@ class Listener:
     def progress(self, done: float, total: float, text: str) -> None:
         self.bar.update(done, total, text)
 
+    def part(self, what: str, done: float, total: float) -> None:
+        self.bar.part(what, done, total)
+
     def result(self, result: Result) -> None:
         row = result.rows[0]
         parts = [f"{result.job.method}, seed {result.job.seed}: {format_seconds(result.seconds)}"]

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
 from cellscribble.io.atomic import explain_write_error
@@ -72,6 +72,9 @@ class Bar(Protocol):
     def update(self, done: float, total: float | None = None, text: str | None = None) -> None:
         """Set how much is done, of how much, and what stands beside the bar."""
 
+    def part(self, what: str, done: float, total: float) -> None:
+        """Set how far a long part of the work is; it is shown until the next `update`."""
+
 
 @contextmanager
 def progress_bar(title: str, total: float | None = None, log: Path | None = None) -> Iterator[Bar]:
@@ -123,44 +126,79 @@ class _RichBar:
     def __init__(self, progress: Progress, title: str, total: float | None) -> None:
         self._progress = progress
         self._task = progress.add_task(title, total=total, text="")
+        self._part: tuple[str, TaskID] | None = None
 
     def update(self, done: float, total: float | None = None, text: str | None = None) -> None:
+        self._end_part()
         self._progress.update(self._task, completed=done, total=total)
         if text is not None:
             self._progress.update(self._task, text=text)
+
+    def part(self, what: str, done: float, total: float) -> None:
+        if self._part is None or self._part[0] != what:
+            self._end_part()
+            self._part = what, self._progress.add_task(what, total=total, text="")
+        self._progress.update(self._part[1], completed=done, total=total)
+
+    def _end_part(self) -> None:
+        if self._part is not None:
+            self._progress.remove_task(self._part[1])
+            self._part = None
 
 
 class _Lines:
     """A line every `SECONDS_BETWEEN_LINES`."""
 
     def __init__(self, title: str, total: float | None, write: Callable[[str], None]) -> None:
-        self._title, self._total, self._text, self._write = title, total, "", write
-        self._done, self._last = 0.0, time.monotonic()
-        self._first: tuple[float, float] | None = None
+        self._write, self._last = write, time.monotonic()
+        self._whole, self._text = _Share(title, total), ""
+        self._part: _Share | None = None
 
     def update(self, done: float, total: float | None = None, text: str | None = None) -> None:
-        self._total = total if total is not None else self._total
+        self._part = None
         self._text = text if text is not None else self._text
-        self._done, now = done, time.monotonic()
-        # Work that an earlier run has done was there at once: it says nothing about the time.
-        self._first = self._first or (now, done)
-        if now - self._last >= SECONDS_BETWEEN_LINES:
-            self._last = now
-            self._write(self._line(now))
+        self._whole.set(done, total)
+        self._write_if_time()
+
+    def part(self, what: str, done: float, total: float) -> None:
+        if self._part is None or self._part.what != what:
+            self._part = _Share(what, total)
+        self._part.set(done, total)
+        self._write_if_time()
 
     def last(self) -> None:
         """Write a line about how far it came."""
-        self._write(self._line(time.monotonic()))
+        parts = [*self._whole.words(), *([self._text] if self._text else [])]
+        self._write(", ".join([*parts, *(self._part.words() if self._part else [])]))
 
-    def _line(self, now: float) -> str:
-        parts = [self._title]
+    def _write_if_time(self) -> None:
+        now = time.monotonic()
+        if now - self._last >= SECONDS_BETWEEN_LINES:
+            self._last = now
+            self.last()
+
+
+class _Share:
+    """How much of something is done, and how long the rest takes, in words."""
+
+    def __init__(self, what: str, total: float | None) -> None:
+        self.what, self._total, self._done = what, total, 0.0
+        self._first: tuple[float, float] | None = None
+
+    def set(self, done: float, total: float | None) -> None:
+        self._done, self._total = done, self._total if total is None else total
+        # Work that an earlier run has done was there at once: it says nothing about the time.
+        self._first = self._first or (time.monotonic(), done)
+
+    def words(self) -> list[str]:
+        words, now = [self.what], time.monotonic()
         if self._total:
-            parts.append(f"{100 * self._done / self._total:.0f} %")
+            words.append(f"{100 * self._done / self._total:.0f} %")
             start, before = self._first or (now, 0.0)
             if before < self._done < self._total:
                 left = (now - start) * (self._total - self._done) / (self._done - before)
-                parts.append(f"{format_seconds(left)} left")
-        return ", ".join([*parts, *([self._text] if self._text else [])])
+                words.append(f"{format_seconds(left)} left")
+        return words
 
 
 class _Both:
@@ -172,6 +210,10 @@ class _Both:
     def update(self, done: float, total: float | None = None, text: str | None = None) -> None:
         for bar in self._bars:
             bar.update(done, total, text)
+
+    def part(self, what: str, done: float, total: float) -> None:
+        for bar in self._bars:
+            bar.part(what, done, total)
 
 
 def _add_line(path: Path, text: str) -> None:

@@ -59,10 +59,13 @@ def training_options(command: Command) -> Command:
 
 
 def axes_options(files: str) -> Decorator:
-    """`--axes` and `--timepoint` of images that are learnt from; `files` is what the axes belong to."""
+    """`--axes`, `--timepoint` and `--level` of images that are learnt from; `files` is what the axes belong to."""
     return _in_order(
         click.option("--axes", help=f"Axes of {files}, such as ZYX or CYX, where they are read wrongly."),
-        click.option("--timepoint", type=int, help="Which time point of a series, from 0."),
+        click.option("--timepoint", type=click.IntRange(0), metavar="N", help="Which time point of a series, from 0."),
+        click.option(
+            "--level", type=click.IntRange(0), metavar="N", help="Pyramid level, 0 is the finest. [default: 0]"
+        ),
     )
 
 

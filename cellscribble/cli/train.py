@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections import Counter
 from datetime import datetime
 from pathlib import Path
@@ -43,27 +44,30 @@ def command(
     from cellscribble.config import load_config
     from cellscribble.export.onnx import export
     from cellscribble.train.inputs import open_training_set
-    from cellscribble.train.pictures import save_understood
     from cellscribble.train.run import train
     from cellscribble.train.start import check_run, choose_run_folder, resumed_config
+    from cellscribble.train.understood import save_understood
 
-    axes, timepoint, labels = options.pop("axes"), options.pop("timepoint"), options.pop("labels")
-    file = options.pop("config")
+    labels, file = options.pop("labels"), options.pop("config")
     flags = {key: value for key, value in options.items() if value is not None}
     folder = choose_run_folder(out, flags.get("method", DEFAULT_METHOD), resume, datetime.now())
     if resume and file is not None:
         raise click.UsageError("--resume goes on with the run's own settings; leave --config out")
     config = resumed_config(folder, flags) if resume else load_config(file, flags)
     check_run(config, folder, resume, labels is not None)
-    training_set = open_training_set(images, scribbles, labels, axes=axes, timepoint=timepoint)
+    training_set = open_training_set(images, scribbles, labels, **config.reading)
     report_understood(training_set)
     say(f"strokes as they were read: {save_understood(folder, training_set)}")
     reporter = BarReporter()
-    with progress_bar("training") as reporter.bar:
-        result = train(training_set, config, folder, reporter, resume=resume)
-    model, comparisons = export(folder, folder / "model.onnx", overwrite=True)
+    try:
+        with progress_bar("training") as reporter.bar:
+            result = train(training_set, config, folder, reporter, resume=resume)
+            model, comparisons = export(folder, folder / "model.onnx", overwrite=True, tell=reporter.part)
+    except KeyboardInterrupt:
+        say(how_to_go_on(folder, images, scribbles, labels))
+        raise
     worst = max(c.largest_difference for c in comparisons)
-    report_result(result, model.path, worst)
+    report_result(result, model, worst)
     if as_json:
         emit("done", model=model.path, run=folder, score=result.score, interrupted=result.interrupted)
     if training_set.failures:
@@ -92,10 +96,24 @@ class BarReporter:
     def say(self, text: str) -> None:
         say(text)
 
+    def part(self, what: str, done: float, total: float) -> None:
+        self.bar.part(what, done, total)
+
     def tick(self, tick: Any) -> None:
         terms = "  ".join(f"{name} {value:.3f}" for name, value in tick.terms.items())
         score = f"  held-out {tick.score.score:.3f}" if tick.score else ""
         self.bar.update(tick.done, tick.total, f"{tick.stage}  {terms}{score}")
+
+
+def how_to_go_on(folder: Path, images: Path, scribbles: Path, labels: Path | None) -> str:
+    """What to type after a run was ended at once."""
+    from cellscribble.train.checkpoint import LAST
+
+    if not (folder / LAST).exists():
+        return f"stopped before anything was learnt; nothing of {folder} is needed, type the same command again"
+    more = [] if labels is None else ["--labels", str(labels)]
+    line = shlex.join(["cellscribble", "train", str(images), str(scribbles), *more, "--resume", "-o", str(folder)])
+    return f"stopped; go on where it was: {line}"
 
 
 def report_understood(training_set: Any) -> None:
@@ -103,7 +121,7 @@ def report_understood(training_set: Any) -> None:
     from rich.table import Table
 
     from cellscribble.cli.output import console
-    from cellscribble.train.inputs import describe, pixel_size_text
+    from cellscribble.train.understood import describe, pixel_size_text
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     for title in ("image", "shape", "axes", "pixel size", *training_set.classes, "labelled"):
@@ -130,7 +148,7 @@ def report_understood(training_set: Any) -> None:
 MAX_ROWS = 12
 
 
-def report_result(result: Any, model: Path, worst: float) -> None:
+def report_result(result: Any, model: Any, worst: float) -> None:
     """Print how it ended."""
     if result.interrupted:
         say(f"stopped after epoch {result.n_epochs}; the best state so far was exported (go on with --resume)")
@@ -146,5 +164,8 @@ def report_result(result: Any, model: Path, worst: float) -> None:
     say(f"edges lie at probability {result.calibration.edge_level:.2f} of the raw network; built into the model")
     say(f"torch and ONNX Runtime differ by {worst:.1e} at most")
     say(f"pictures: {result.folder / 'curves.png'}, {result.folder / 'seen.png'}")
-    say(f"model: {model}")
-    say("next: cellscribble predict YOUR_IMAGES")
+    say(f"model: {model.path}")
+    level = model.metadata.config["level"]
+    # Elsewhere predict finds the level by its pixel size.
+    more = f" --level {level}" if level and model.metadata.pixel_size_um is None else ""
+    say(f"next: cellscribble predict YOUR_IMAGES{more}")

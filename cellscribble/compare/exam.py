@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +29,7 @@ class Exam:
     images : the file of each unseen image; training images are in memory
     hashes : sha256 of their pixels: a result belongs to these
     without : unseen images that have no mask, and masks that have no image, in words
+    reading : how unseen images are read (`TrainConfig.reading`)
     """
 
     kind: str = NOTHING
@@ -35,8 +37,7 @@ class Exam:
     images: dict[str, Path] = field(default_factory=dict)
     hashes: dict[str, str] = field(default_factory=dict)
     without: tuple[str, ...] = ()
-    axes: str | None = None
-    timepoint: int | None = None
+    reading: Mapping[str, Any] = field(default_factory=dict)
 
     def is_scored(self, name: str, unseen: bool) -> bool:
         """Whether this image, of the unseen ones or of those trained on, has a mask here."""
@@ -44,7 +45,7 @@ class Exam:
 
     def open(self, name: str) -> ImageVolume:
         """An unseen image, in memory."""
-        image = open_image(self.images[name], axes=self.axes, timepoint=self.timepoint)
+        image = open_image(self.images[name], **self.reading)
         return image.with_data(np.asarray(image.data))
 
 
@@ -62,10 +63,8 @@ def exam_on_training_images(training_set: TrainingSet, images: Path, labels: Pat
     return Exam(TRAINED_ON, {p.name: p.truth for p in pairs}, hashes=hashes)
 
 
-def exam_on_unseen_images(
-    training_set: TrainingSet, images: Path, labels: Path, *, axes: str | None = None, timepoint: int | None = None
-) -> Exam:
-    """Images that no method trains on, with their masks.
+def exam_on_unseen_images(training_set: TrainingSet, images: Path, labels: Path, **reading: Any) -> Exam:
+    """Images that no method trains on, with their masks; `reading` as in `Exam`.
 
     Raises
     ------
@@ -80,8 +79,7 @@ def exam_on_unseen_images(
         {p.name: p.truth for p in pairs},
         {p.name: p.prediction for p in pairs},
         without=tuple(unpaired.values()),
-        axes=axes,
-        timepoint=timepoint,
+        reading=reading,
     )
     first, seen = training_set.pairs[0].image, set(training_set.hashes.values())
     for pair in pairs:

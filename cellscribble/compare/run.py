@@ -23,8 +23,8 @@ from cellscribble.core.errors import CellScribbleError
 from cellscribble.io.atomic import save_json, save_text
 from cellscribble.train.inputs import TrainingSet
 from cellscribble.train.loop import Tick
-from cellscribble.train.pictures import save_understood
 from cellscribble.train.run import split_samples
+from cellscribble.train.understood import save_understood
 
 RUNS, RESULTS, SHEET = "runs", "results", "sheet.png"
 TRAINED = "trained.json"
@@ -36,10 +36,12 @@ TRAINING_SHARE = 0.95
 
 
 class Listener(Protocol):
-    """What the caller hears: words, how far it is of the work left at the start (seconds, about), and each result."""
+    """What the caller hears: words, how far it is of the work left at the start (seconds, about), how far a long part
+    of a training is, and each result."""
 
     def say(self, text: str) -> None: ...
     def progress(self, done: float, total: float, text: str) -> None: ...
+    def part(self, what: str, done: float, total: float) -> None: ...
     def result(self, result: Result) -> None: ...
 
 
@@ -155,6 +157,9 @@ class _Ticks:
     def tick(self, tick: Tick) -> None:
         part = TRAINING_SHARE * self.work * tick.done / tick.total
         self.listener.progress(self.done + part, self.total, f"{self.text}: {tick.stage}")
+
+    def part(self, what: str, done: float, total: float) -> None:
+        self.listener.part(what, done, total)
 
 
 def _work(comparison: Comparison, job: Job) -> float:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from cellscribble.compare.exam import Exam
 from cellscribble.compare.scoring import Shown
@@ -16,6 +15,7 @@ from cellscribble.core.volume import ImageVolume
 from cellscribble.io.label_images import read_labels
 from cellscribble.io.pictures import (
     contact_sheet,
+    densest_window,
     overlay_labels,
     overlay_scribbles,
     save_png,
@@ -67,12 +67,7 @@ def _part(image: ImageVolume, drawn: npt.NDArray[Any] | None) -> tuple[int | Non
     z = None
     if image.ndim == 3:
         z = int(cells.sum(axis=(1, 2)).argmax()) if cells.any() else image.spatial_shape[0] // 2
-    plane = image.spatial_shape[-2:]
-    density = ndimage.uniform_filter(_cut(cells, z).astype(np.float32), CROP_PX, mode="constant")
-    centre = np.unravel_index(density.argmax(), plane) if density.any() else tuple(n // 2 for n in plane)
-    starts = [int(np.clip(c - CROP_PX // 2, 0, max(0, n - CROP_PX))) for c, n in zip(centre, plane, strict=True)]
-    y, x = (slice(start, start + CROP_PX) for start in starts)
-    return z, (y, x)
+    return z, densest_window(_cut(cells, z), CROP_PX)
 
 
 def _cut(data: npt.NDArray[Any], z: int | None) -> npt.NDArray[Any]:

@@ -70,7 +70,7 @@ def train_network(training_set: TrainingSet, config: TrainConfig, run: Path, mod
     before_s = float(load_state(run / LAST, torch.device("cpu"))[1]["elapsed_s"]) if resume else 0.0
     if train(data, config, run, reporter, resume=resume).interrupted:
         raise KeyboardInterrupt
-    export(run, model, overwrite=True)
+    export(run, model, overwrite=True, tell=reporter.part)
     return before_s + time.monotonic() - began
 
 

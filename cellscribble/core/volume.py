@@ -42,6 +42,12 @@ def relative_spacing(pixel_size_um: Sequence[float] | None, ndim: int) -> tuple[
     return tuple(length / min(size) for length in size)
 
 
+def plane_distance(pixel_size_um: Sequence[float] | None) -> float:
+    """How far apart the planes of a volume lie, in pixels of the plane; 1 where the pixel size is not known."""
+    z, *plane = relative_spacing(pixel_size_um, 3)
+    return z / min(plane)
+
+
 @dataclass(frozen=True, slots=True)
 class ImageVolume:
     """An image or volume in canonical axis order.

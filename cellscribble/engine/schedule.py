@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import queue
-import signal
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass
 from functools import partial
-from types import FrameType, TracebackType
 from typing import Any
 
 from cellscribble.core.blocks import BlockGrid
 from cellscribble.core.errors import CellScribbleError
-from cellscribble.core.interrupt import terminate
+from cellscribble.core.interrupt import HeldInterrupt
 from cellscribble.engine.ready import Bools, Ready
 
 POLL_S = 1.0
@@ -76,7 +73,7 @@ def run_stages(
     most = at_once if callable(at_once) else lambda: at_once
     assert most() >= 1, f"at_once is {at_once}: nothing would ever run"
     run = _Run(stages, executor, most, done, finished, failed)
-    with _HeldInterrupt(lambda: run.answers.put(None)) as interrupt:
+    with HeldInterrupt(lambda: run.answers.put(None)) as interrupt:
         try:
             run.all(interrupt)
         except BaseException:
@@ -106,7 +103,7 @@ class _Run:
         self._running: dict[tuple[int, int], Future[Any]] = {}
         self.answers: queue.SimpleQueue[tuple[int, int] | None] = queue.SimpleQueue()
 
-    def all(self, interrupt: _HeldInterrupt) -> None:
+    def all(self, interrupt: HeldInterrupt) -> None:
         """Run until nothing runs and nothing is ready."""
         while True:
             interrupt.check()
@@ -183,47 +180,3 @@ def _lost_worker(name: str, k: int, error: BrokenExecutor) -> CellScribbleError:
         f"workers were lost while {name} {k} was under way ({error}). What is done is kept: run the same command "
         "again; if they ended for lack of memory, with fewer workers or smaller blocks"
     )
-
-
-_RAISES: dict[signal.Signals, Callable[[int, FrameType | None], Any]] = {
-    signal.SIGINT: signal.default_int_handler,
-    signal.SIGTERM: terminate,
-}
-"""The handlers that raise, of the signals that are held."""
-
-
-class _HeldInterrupt:
-    """Holds Ctrl-C and SIGTERM until they are looked for, so that they tear nothing that `finished` writes.
-
-    A second one is not held.
-
-    wake : called when one comes, so that whoever waits looks
-    """
-
-    def __init__(self, wake: Callable[[], None]) -> None:
-        self.count, self._wake, self._last = 0, wake, signal.SIGINT
-        # Elsewhere they do not arrive, and another handler has its own reasons.
-        main = threading.current_thread() is threading.main_thread()
-        self._held = {n: raises for n, raises in _RAISES.items() if main and signal.getsignal(n) is raises}
-
-    def __enter__(self) -> _HeldInterrupt:
-        for number in self._held:
-            signal.signal(number, self._hold)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
-        for number, raises in self._held.items():
-            signal.signal(number, raises)
-        if kind is None:
-            self.check()
-
-    def check(self) -> None:
-        """Raise KeyboardInterrupt or Terminated if one came."""
-        if self.count:
-            _RAISES[self._last](self._last, None)
-
-    def _hold(self, number: int, frame: FrameType | None) -> None:
-        self.count, self._last = self.count + 1, signal.Signals(number)
-        self._wake()
-        if self.count > 1:
-            self.check()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from cellscribble.bundle import METADATA_KEY, Model, ModelMetadata, open_model
 from cellscribble.config import config_from_mapping
 from cellscribble.core.blocks import read_padded
 from cellscribble.core.errors import ModelError
+from cellscribble.core.progress import Done, Tell, Work, unheard
 from cellscribble.io.atomic import atomic_path
 from cellscribble.nn.build import build_network
 from cellscribble.nn.heads import WithHead
@@ -39,13 +41,19 @@ class Comparison:
 
 
 def export(
-    run: Path, path: Path, *, about: Mapping[str, Any] | None = None, overwrite: bool = False
+    run: Path,
+    path: Path,
+    *,
+    about: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    tell: Tell | None = None,
 ) -> tuple[Model, list[Comparison]]:
     """Write `path` from the best state of a run folder.
 
     Parameters
     ----------
     about : what the model says of itself instead of what the run says: its "name", "license", "citation"
+    tell : told how far the comparison with torch is
 
     Raises
     ------
@@ -55,12 +63,11 @@ def export(
     OutputError
         If `path` exists and `overwrite` is not given, or cannot be written.
     """
-    metadata = replace(load_facts(run), **(about or {}))
+    metadata, work = replace(load_facts(run), **(about or {})), Work(tell)
     module = load_module(run, metadata)
-    data = _to_onnx(module, metadata)
-    with atomic_path(path, overwrite=overwrite) as temporary:
-        temporary.write_bytes(data)
-        comparisons = compare(module, open_model(temporary), load_tiles(run))
+    with atomic_path(path, overwrite=overwrite) as temporary, work.part("exporting the model", 1):
+        temporary.write_bytes(_to_onnx(module, metadata))
+        comparisons = compare(module, open_model(temporary), load_tiles(run), done=work.done)
         for worst in comparisons:
             if worst.largest_difference <= TOLERANCE:
                 continue
@@ -116,19 +123,29 @@ def _to_onnx(module: WithHead, metadata: ModelMetadata) -> bytes:
 
 
 def compare(
-    module: WithHead, model: Model, tiles: Sequence[npt.NDArray[np.float32]], sizes_px: Sequence[int] | None = None
+    module: WithHead,
+    model: Model,
+    tiles: Sequence[npt.NDArray[np.float32]],
+    sizes_px: Sequence[int] | None = None,
+    *,
+    done: Done = unheard,
 ) -> list[Comparison]:
     """Run torch and ONNX Runtime over real tiles (C, *spatial) cut or mirrored to several sizes.
 
     sizes_px : edges of the tiles, rounded down to the network's stride; None for those of every export
+    done : told after each comparison which share of all it is
     """
     from cellscribble.infer.runner import Runner
 
     runner = Runner(model, device="cpu")
     multiple = model.metadata.stride_multiple
     out = []
-    for size in sizes_px or (SIZES_2D if model.metadata.ndim == 2 else SIZES_3D):
-        shape = tuple(max(1, size // m) * m for m in multiple)
+    shapes = {
+        size: tuple(max(1, size // m) * m for m in multiple)
+        for size in sizes_px or (SIZES_2D if model.metadata.ndim == 2 else SIZES_3D)
+    }
+    n_pixels = len(tiles) * sum(map(math.prod, shapes.values()))
+    for size, shape in shapes.items():
         worst = 0.0
         for tile in tiles:
             block = read_padded(tile, tuple(slice(0, n) for n in shape))
@@ -136,5 +153,6 @@ def compare(
                 expected = module(torch.from_numpy(block)[None])["probability"][0].numpy()
             # np.maximum, not max: NaN must stay.
             worst = float(np.maximum(worst, np.abs(runner(block) - expected).max()))
+            done(math.prod(shape) / n_pixels)
         out.append(Comparison(size, worst))
     return out

@@ -70,9 +70,19 @@ def open_image(
     RemoteError
         If a URL gives no answer.
     """
-    if is_url(path):
-        return _open_url(path, axes, timepoint, level, lazy)
-    path = Path(path)
+    which = (axes, timepoint, level, lazy)
+    image = _open_url(path, *which) if is_url(path) else _open_path(Path(path), *which)
+    kind = np.dtype(image.data.dtype).kind
+    if kind == "b":
+        return image.with_data(np.asarray(image.data).astype(np.uint8) * np.uint8(255))
+    if kind not in "uif":
+        raise FileFormatError(
+            f"{path} holds {image.data.dtype} numbers, which are no intensities; save it as 8 or 16 bit or float32"
+        )
+    return image
+
+
+def _open_path(path: Path, axes: str | None, timepoint: int | None, level: int, lazy: bool) -> ImageVolume:
     if not path.exists():
         raise InputError(f"no image {path}{_similar(path)}")
     name, suffix = image_name(path), _suffix(path)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
 
 from cellscribble.core.errors import InputError
 from cellscribble.core.labels import UNLABELLED
@@ -71,6 +72,15 @@ def to_rgb(image: ImageVolume, z: int | None = None) -> Picture:
 def stroked_slice(scribbles: npt.NDArray[np.integer]) -> int:
     """The slice of (Z, Y, X) scribbles, memory convention, that has most labelled pixels."""
     return int((scribbles != UNLABELLED).sum(axis=(1, 2)).argmax())
+
+
+def densest_window(drawn: npt.NDArray[np.bool_], size_px: int) -> tuple[slice, slice]:
+    """The window of a plane (Y, X), `size_px` on a side or less, in which most is drawn; the middle if nothing is."""
+    density = ndimage.uniform_filter(drawn.astype(np.float32), size_px, mode="constant")
+    centre = np.unravel_index(density.argmax(), drawn.shape) if drawn.any() else tuple(n // 2 for n in drawn.shape)
+    starts = [int(np.clip(c - size_px // 2, 0, max(0, n - size_px))) for c, n in zip(centre, drawn.shape, strict=True)]
+    y, x = (slice(start, min(n, start + size_px)) for start, n in zip(starts, drawn.shape, strict=True))
+    return y, x
 
 
 def overlay_labels(rgb: Picture, labels: npt.NDArray[np.integer]) -> Picture:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from torch import Tensor, nn
 
 from cellscribble.core.errors import InputError
+from cellscribble.core.progress import Done, unheard
 from cellscribble.data.batch import Batch
 from cellscribble.data.samples import Sample
 from cellscribble.nn.heads import SoftmaxHead
@@ -33,6 +34,7 @@ class Progress:
         published one, 5 of 200 epochs
     seed : of what a method draws at random in this step, so that a resumed run draws it again
     passes : predictions of an image that there is time for at an ensembling step, see `Method.most_passes`
+    done : told at an ensembling step of the pixels whose labels are made, beside those that are predicted
     """
 
     epoch: int
@@ -40,6 +42,7 @@ class Progress:
     refresh_share: float = PAPER_REFRESH_SHARE
     seed: tuple[int, ...] = (0,)
     passes: int = 1
+    done: Done = unheard
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,8 @@ class Method:
         """What is trained beside the network and not exported; called once, before the first step."""
         return nn.ModuleDict()
 
-    def prepare(self, samples: Sequence[Sample]) -> None:
-        """Once, before the first step; not again when a run is resumed."""
+    def prepare(self, samples: Sequence[Sample], done: Done = unheard) -> None:
+        """Once, before the first step; not again when a run is resumed. `done` hears of the pixels that are done."""
 
     def n_refreshes(self) -> int | None:
         """Ensembling steps of a run of two stages; None for the plan's own number."""
@@ -107,7 +110,11 @@ class Method:
         raise NotImplementedError
 
     def refresh(self, samples: Sequence[Sample], predict: Predict, progress: Progress) -> dict[str, float]:
-        """At an ensembling step, with the images whose turn it is. Returns figures for the history."""
+        """At an ensembling step, with the images whose turn it is. Returns figures for the history.
+
+        `predict` may raise, to stop: maps in `Sample.memory` are replaced and never changed in place, so that
+        the caller can take back what was done.
+        """
         return {}
 
     def learnt_labels(self, sample: Sample) -> npt.NDArray[np.int16] | None:

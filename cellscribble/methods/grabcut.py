@@ -24,6 +24,7 @@ import numpy.typing as npt
 from torch import Tensor, nn
 
 from cellscribble.core.errors import TrainingError
+from cellscribble.core.progress import Done, unheard
 from cellscribble.data.batch import Batch
 from cellscribble.data.label_maps import from_maps, labels_of, to_maps
 from cellscribble.data.samples import Sample
@@ -55,12 +56,13 @@ class GrabCut(Method):
     def memory_layout(self) -> dict[str, tuple[int, float]]:
         return {PROPOSALS: (self.n_classes, 0)}
 
-    def prepare(self, samples: Sequence[Sample]) -> None:
+    def prepare(self, samples: Sequence[Sample], done: Done = unheard) -> None:
         for sample in samples:
             if (sample.scribbles == 0).any() and (sample.scribbles > 0).any():
                 rng = np.random.default_rng(0)
                 labels = grabcut(sample.normalised(), sample.scribbles, self.n_classes, self.config.n_rounds, rng)
                 sample.memory[PROPOSALS] = to_maps(labels, self.n_classes)
+            done(sample.scribbles.size)
         if not any(PROPOSALS in sample.memory for sample in samples):
             raise TrainingError(
                 "no image has strokes both of background and of a cell, so no labels can be grown from them; draw "

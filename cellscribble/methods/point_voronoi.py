@@ -33,6 +33,7 @@ import torch
 from torch import Tensor, nn
 
 from cellscribble.core.labels import BACKGROUND, UNLABELLED
+from cellscribble.core.progress import Done, unheard
 from cellscribble.data.batch import Batch
 from cellscribble.data.label_maps import from_maps, labels_of, to_maps
 from cellscribble.data.samples import Sample, find_strokes, middle_pixel
@@ -64,9 +65,10 @@ class PointVoronoi(Method):
     def memory_layout(self) -> dict[str, tuple[int, float]]:
         return {VORONOI: (self.n_classes, 0), CLUSTERS: (self.n_classes, 0)}
 
-    def prepare(self, samples: Sequence[Sample]) -> None:
+    def prepare(self, samples: Sequence[Sample], done: Done = unheard) -> None:
         for sample in samples:
             self._label(sample)
+            done(sample.scribbles.size)
 
     def _label(self, sample: Sample) -> None:
         strokes = [s for s in find_strokes(sample.scribbles, self.n_classes) if s.label != BACKGROUND]

@@ -40,7 +40,7 @@ Where we differ, and why:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -49,12 +49,14 @@ import torch
 from torch import Tensor, nn
 
 from cellscribble.core.labels import UNLABELLED
+from cellscribble.core.progress import Done, unheard
 from cellscribble.data.batch import Batch
 from cellscribble.data.label_maps import from_maps, labels_of, to_maps
-from cellscribble.data.samples import Sample, find_strokes, middle_pixel
+from cellscribble.data.samples import Sample
 from cellscribble.losses.cross_entropy import partial_cross_entropy, stroke_cross_entropy
 from cellscribble.methods.base import Method, MethodConfig, Predict, Progress
-from cellscribble.methods.scribble2label import edge_level
+from cellscribble.methods.crf_search import search_crf
+from cellscribble.methods.edges import edge_level, even_choice
 from cellscribble.nn.dropout import HookedDropout
 from cellscribble.nn.mean_field import CrfRnn, CrfWeights, refine
 from cellscribble.nn.resnet_unet import ResNetUNet
@@ -67,13 +69,8 @@ from cellscribble.segment.edge_snap import snap_to_edges
 SEEDS, LABELS = "seeds", "labels"
 RELABEL = ("unary", "crf", "crf_rnn")
 SIGNIFICANT = 0.05
-GRID = (1 / 3, 1, 3)
-MAX_SEARCH_STROKES = 8
-SEARCH_PX = 64
-"""Half of a window of the search along each axis; in a volume along the last two, a quarter of it along z."""
 
 Labels = npt.NDArray[np.int16]
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -149,18 +146,17 @@ class RandomWalkerEM(Method):
             return self.crf_rnn
         return super().beside(network)
 
-    def prepare(self, samples: Sequence[Sample]) -> None:
-        without = []
+    def prepare(self, samples: Sequence[Sample], done: Done = unheard) -> None:
+        without, c = [], self.config
         for sample in samples:
-            if len(np.unique(sample.scribbles[sample.scribbles != UNLABELLED])) < 2:
+            image, strokes = sample.normalised(), sample.scribbles
+            if len(np.unique(strokes[strokes != UNLABELLED])) < 2:
                 without.append(sample.name)
-                continue
-            c = self.config
-            seeds = seed_areas(
-                sample.normalised(), sample.scribbles, self.n_classes, c.beta, c.reach_px, c.tau, sample.image.spacing
-            )
-            sample.memory[SEEDS] = to_maps(seeds, self.n_classes)
-            sample.memory[LABELS] = sample.memory[SEEDS].copy()
+            else:
+                seeds = seed_areas(image, strokes, self.n_classes, c.beta, c.reach_px, c.tau, sample.image.spacing)
+                sample.memory[SEEDS] = to_maps(seeds, self.n_classes)
+                sample.memory[LABELS] = sample.memory[SEEDS].copy()
+            done(strokes.size)
         self.warnings += _warnings(samples, without, self.n_classes)
 
     def loss(self, network: nn.Module, batch: Batch, progress: Progress) -> dict[str, Tensor]:
@@ -180,12 +176,16 @@ class RandomWalkerEM(Method):
 
     def refresh(self, samples: Sequence[Sample], predict: Predict, progress: Progress) -> dict[str, float]:
         if self.config.relabel == "crf" and self.config.crf_search and self.found is None:
-            self.found = search_crf(samples, predict, self.config.crf, self.n_classes)
-        spreads = [self._predictions(sample, predict, progress.passes) for sample in samples]
-        level = edge_level(samples, [s.mean for s in spreads]) if self.config.edge_calibration else 0.5
+            learnt_from = [sample for sample in samples if LABELS in sample.memory]
+            self.found = search_crf(learnt_from, predict, self.config.crf, self.n_classes)
+        # The level comes first; of the images on which it is not measured no prediction has to wait for it.
+        first = samples[even_choice(samples)] if self.config.edge_calibration else []
+        spreads = {id(sample): self._predictions(sample, predict, progress.passes) for sample in first}
+        level = edge_level(first, [spreads[id(sample)].mean for sample in first]) if first else 0.5
         n_labelled = n_changed = n_pixels = 0
-        for sample, spread in zip(samples, spreads, strict=True):
+        for sample in samples:
             before = self.learnt_labels(sample)
+            spread = spreads.pop(id(sample), None) or self._predictions(sample, predict, progress.passes)
             labels = self._relabel(sample, spread, level)
             if SEEDS in sample.memory:
                 seeds = labels_of(sample.memory[SEEDS])
@@ -194,6 +194,7 @@ class RandomWalkerEM(Method):
             n_labelled += int((labels != UNLABELLED).sum())
             n_changed += labels.size if before is None else int((labels != before).sum())
             n_pixels += labels.size
+            progress.done(labels.size)
         return {"labelled": n_labelled / n_pixels, "relabelled": n_changed / n_pixels, "edge_level": level}
 
     def _relabel(self, sample: Sample, spread: Spread, level: float) -> Labels:
@@ -253,43 +254,3 @@ def _warnings(samples: Sequence[Sample], without: Sequence[str], n_classes: int)
                 "lower tau or beta in [method_settings], or draw more strokes"
             )
     return out
-
-
-def search_crf(samples: Sequence[Sample], predict: Predict, start: CrfWeights, n_classes: int) -> CrfWeights:
-    """The weights with the best balanced accuracy on held-out strokes, one number after the other; ties change none.
-
-    Where no stroke is held out, or no image has labels to learn from yet, `start`.
-    """
-    windows: list[tuple[Floats, Floats, Labels]] = []
-    for sample in samples:
-        strokes = find_strokes(sample.held_out, n_classes) if LABELS in sample.memory else []
-        if not strokes or len(windows) >= MAX_SEARCH_STROKES:
-            continue
-        image, probability, shape = sample.normalised(), predict(sample), sample.scribbles.shape
-        reach = np.array([SEARCH_PX // 4, SEARCH_PX, SEARCH_PX][-len(shape) :])
-        for stroke in {stroke.label: stroke for stroke in strokes}.values():
-            at = middle_pixel(stroke, shape)
-            window = tuple(slice(max(0, int(m - r)), int(m + r)) for m, r in zip(at, reach, strict=True))
-            cut = (slice(None), *window)
-            windows.append((np.log(np.maximum(probability[cut], 1e-6)), image[cut], sample.held_out[window]))
-    if not windows:
-        return start
-
-    def accuracy(weights: CrfWeights) -> float:
-        right, seen = np.zeros(n_classes), np.zeros(n_classes)
-        for logits, image, truth in windows:
-            found = refine(logits, image, weights).argmax(axis=0)
-            known = truth != UNLABELLED
-            seen += np.bincount(truth[known], minlength=n_classes)
-            right += np.bincount(truth[known & (found == truth)], minlength=n_classes)
-        return float((right[seen > 0] / seen[seen > 0]).mean())
-
-    best, score = start, accuracy(start)
-    for name, value in asdict(start).items():
-        for factor in GRID:
-            if factor != 1:
-                candidate = replace(best, **{name: factor * value})
-                reached = accuracy(candidate)
-                if reached > score:
-                    best, score = candidate, reached
-    return best

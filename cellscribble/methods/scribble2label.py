@@ -46,12 +46,12 @@ from cellscribble.data.batch import Batch
 from cellscribble.data.samples import Sample
 from cellscribble.losses.cross_entropy import partial_cross_entropy, stroke_cross_entropy
 from cellscribble.methods.base import PAPER_REFRESH_SHARE, Method, MethodConfig, Predict, Progress
+from cellscribble.methods.edges import edge_level, even_choice
 from cellscribble.methods.pseudo_label import confident_labels
-from cellscribble.segment.edge_level import find_edge_level, shift_to_edge
+from cellscribble.segment.edge_level import shift_to_edge
 from cellscribble.segment.edge_snap import snap_to_edges
 
 EMA = "ema"
-MAX_EDGE_PIXELS = 8_000_000
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,8 @@ class Scribble2Label(Method):
 
     def refresh(self, samples: Sequence[Sample], predict: Predict, progress: Progress) -> dict[str, float]:
         predictions = [predict(sample) for sample in samples]
-        level = edge_level(samples, predictions) if self.config.edge_calibration else 0.5
+        some = even_choice(samples)
+        level = edge_level(samples[some], predictions[some]) if self.config.edge_calibration else 0.5
         alpha = np.float32(self.alpha(progress.refresh_share))
         for sample, probability in zip(samples, predictions, strict=True):
             new = shift_to_edge(probability, level)
@@ -99,6 +100,7 @@ class Scribble2Label(Method):
             new = new[1:]
             old = sample.memory.get(EMA)
             sample.memory[EMA] = new if old is None else alpha * new + (1 - alpha) * old
+            progress.done(sample.scribbles.size)
         return {"edge_level": level}
 
     def learnt_labels(self, sample: Sample) -> npt.NDArray[np.int16] | None:
@@ -112,14 +114,6 @@ class Scribble2Label(Method):
         """The weight of a new prediction where `refresh_share` of the run lies between two of them."""
         steps = max(1.0, refresh_share / PAPER_REFRESH_SHARE)
         return float(1 - (1 - self.config.alpha) ** steps)
-
-
-def edge_level(samples: Sequence[Sample], predictions: Sequence[npt.NDArray[np.float32]]) -> float:
-    """The edge level of the training images, measured on an even choice of them, 8 Mpx at most."""
-    n_pixels = sum(s.scribbles.size for s in samples)
-    step = max(1, -(-n_pixels // MAX_EDGE_PIXELS))
-    some = zip(samples[::step], predictions[::step], strict=True)
-    return find_edge_level((sample.normalised(), p, sample.scribbles) for sample, p in some).level
 
 
 def pseudo_labels(ema: Tensor, scribbles: Tensor, tau: float) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cellscribble.core.errors import InputError
+from cellscribble.core.volume import plane_distance
 from cellscribble.nn.multi_field import MultiFieldUNet
 from cellscribble.nn.resnet_unet import DEPTHS, ResNetUNet
 from cellscribble.nn.unet import LightUNet
@@ -22,7 +23,7 @@ def stage_strides(ndim: int, pixel_size_um: Sequence[float] | None, n_levels: in
     """Strides of the light network's levels; sections stay unpooled while z is the coarser axis."""
     if ndim == 2:
         return [(2, 2)] * n_levels
-    ratio = 1.0 if pixel_size_um is None else pixel_size_um[0] / min(pixel_size_um[1:])
+    ratio = plane_distance(pixel_size_um)
     strides: list[tuple[int, ...]] = []
     for _ in range(n_levels):
         step_z = 1 if ratio > 1.5 else 2

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from cellscribble.core.errors import InputError
+from cellscribble.core.progress import Done, unheard
 from cellscribble.segment.evidence import Strokes, find_strokes, judge
 from cellscribble.segment.holes import fill_small_holes
 from cellscribble.segment.instances import cut_block, foreground, rules
@@ -27,6 +28,8 @@ and H&E when used without any fit. Two centres nearer than 0.65 radii share most
 
 CANDIDATE_SMOOTHING_RADII = (0.05, 0.15, 0.3)
 CANDIDATE_NECK_RATIOS = (0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+N_TRIES = len(CANDIDATE_SMOOTHING_RADII)
+"""Times that an image is cut into objects; of one smoothing all necks are tried at once."""
 
 MIN_PAIRS = 5
 UNSEEN_MERGERS = 0.25
@@ -81,6 +84,7 @@ def fit_instance_parameters(
     *,
     threshold: float = 0.5,
     spacing: tuple[float, ...] | None = None,
+    done: Done = unheard,
 ) -> tuple[InstanceParameters, dict[str, Any]]:
     """Choose the settings under which the strokes are split and merged least.
 
@@ -90,6 +94,7 @@ def fit_instance_parameters(
     scribbles : (*spatial) int each; -1 unlabelled, 0 background, 1.. classes
     threshold : foreground is 1 - p(background) above this
     spacing : relative size of a pixel on each axis; None for square pixels
+    done : told after each of `N_TRIES` of an image
 
     Returns
     -------
@@ -132,7 +137,7 @@ def fit_instance_parameters(
     default = default_parameters(radius, threshold=threshold, spacing=spacing)
     drawn = _radius_seen(LARGEST_DRAWN * float(np.percentile(depth, 95)))
     default = replace(default, largest_radius_px=max(default.largest_radius_px, drawn))
-    tallies = _collect(pictures, default, radius)
+    tallies = _collect(pictures, default, radius, done)
     joints = _joints_per_object(pictures, tallies[default].sizes)
     parameters, report = _choose(tallies, default, joints)
     report["object_radius_px"] = radius
@@ -157,7 +162,7 @@ def _picture(
 
 
 def _collect(
-    pictures: list[tuple[npt.NDArray[np.bool_], Strokes]], default: InstanceParameters, radius: float
+    pictures: list[tuple[npt.NDArray[np.bool_], Strokes]], default: InstanceParameters, radius: float, done: Done
 ) -> dict[InstanceParameters, _Tally]:
     grid = [
         [replace(default, smoothing_px=smoothing * radius, neck_ratio=neck) for neck in CANDIDATE_NECK_RATIOS]
@@ -166,6 +171,7 @@ def _collect(
     tallies = {candidate: _Tally([], [], []) for candidate in itertools.chain(*grid)}
     for whole, strokes in pictures:
         if not strokes.n:
+            done(N_TRIES)
             continue
         filled = fill_small_holes(whole, int(default.largest_hole_px))
         parts, n_parts = ndimage.label(filled)
@@ -187,6 +193,7 @@ def _collect(
                 tally.split.append(split)
                 tally.merged.append(merged)
                 tally.sizes.append(sizes)
+            done(1)
     return tallies
 
 

@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from cellscribble.core.labels import UNLABELLED
+from cellscribble.core.progress import Work
 from cellscribble.data.samples import Sample, first_that_fit
 from cellscribble.methods.base import Predict
-from cellscribble.segment.edge_level import find_edge_level, shift_to_edge
-from cellscribble.segment.fit import fit_instance_parameters
+from cellscribble.segment.edge_level import EdgeEvidence, shift_to_edge
+from cellscribble.segment.fit import N_TRIES, fit_instance_parameters
 
 MAX_PIXELS = 8_000_000
 """Enough contour for a stable level; predicting more would only cost time."""
@@ -37,22 +38,38 @@ class Calibration:
     report: dict[str, Any]
 
 
-def calibrate(samples: Sequence[Sample], predict: Predict, rng: np.random.Generator) -> Calibration:
-    """Measure edge level and instance parameters on the training images and their strokes."""
-    chosen = _choose(samples, rng, MAX_PIXELS)
-    predictions = [predict(sample) for sample in chosen]
+def calibrate(
+    samples: Sequence[Sample], predict: Predict, rng: np.random.Generator, work: Work | None = None
+) -> Calibration:
+    """Measure edge level and instance parameters on the training images and their strokes.
+
+    work : told how far each of the three parts is; of the predictions by `predict` itself
+    """
+    chosen, work = _choose(samples, rng, MAX_PIXELS), work or Work()
+    with work.part("predicting the training images", _n_pixels(chosen)):
+        predictions = [predict(sample) for sample in chosen]
     found = [(s, p, all_strokes(s)) for s, p in zip(chosen, predictions, strict=True)]
-    edge = find_edge_level((s.normalised(), p, drawn) for s, p, drawn in found)
+    evidence = EdgeEvidence()
+    with work.part("finding the edges", _n_pixels(chosen)):
+        for sample, probability, drawn in found:
+            evidence.add(sample.normalised(), probability, drawn)
+            work.done(drawn.size)
+    edge = evidence.level()
     kept = {id(sample) for sample in _choose(chosen, rng, MAX_FIT_PIXELS)}
     fitted = [(shift_to_edge(p, edge.level), drawn) for s, p, drawn in found if id(s) in kept]
     shifted, strokes = [p for p, _ in fitted], [drawn for _, drawn in fitted]
-    parameters, report = fit_instance_parameters(shifted, strokes, spacing=_spacing(chosen[0]))
+    with work.part("telling objects apart", N_TRIES * len(fitted)):
+        parameters, report = fit_instance_parameters(shifted, strokes, spacing=_spacing(chosen[0]), done=work.done)
     return Calibration(edge.level, edge.gain, parameters.to_dict(), {"edge": asdict(edge), "instances": report})
 
 
 def all_strokes(sample: Sample) -> npt.NDArray[np.int16]:
     """Learnt and held-out strokes together, (*spatial) int16."""
     return np.where(sample.scribbles == UNLABELLED, sample.held_out, sample.scribbles)
+
+
+def _n_pixels(samples: Sequence[Sample]) -> int:
+    return sum(sample.scribbles.size for sample in samples)
 
 
 def _spacing(sample: Sample) -> tuple[float, ...] | None:

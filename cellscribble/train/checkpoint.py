@@ -24,9 +24,13 @@ SCHEMA = 1
 
 
 def save_state(path: Path, tensors: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-    """Write state dicts and plain JSON facts as one file."""
-    with atomic_path(path, overwrite=True) as temporary:
-        torch.save({**tensors, "facts": json.dumps({**facts, "schema": SCHEMA})}, temporary)
+    """Write state dicts and plain JSON facts as one file. Raises OutputError if the system refuses."""
+    with atomic_path(path, overwrite=True) as temporary, temporary.open("wb") as file:
+        try:
+            torch.save({**tensors, "facts": json.dumps({**facts, "schema": SCHEMA})}, file)
+        except RuntimeError as error:
+            # Of a full disk torch says "unexpected pos"; what the system said stands behind that.
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
 
 def load_state(path: Path, device: torch.device) -> tuple[dict[str, Any], dict[str, Any]]:

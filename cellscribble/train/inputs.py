@@ -7,18 +7,18 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from cellscribble.core.errors import CellScribbleError, InputError
-from cellscribble.core.intensity import IntensityRule, fit_intensity
+from cellscribble.core.intensity import IntensityRule
 from cellscribble.core.labels import BACKGROUND, UNLABELLED
 from cellscribble.core.volume import ImageVolume
-from cellscribble.data.samples import Sample, find_strokes, make_sample
-from cellscribble.io.images import image_name, list_images, open_image
-from cellscribble.io.scribbles import Scribbles, align_classes, find_scribbles, read_scribbles
+from cellscribble.data.samples import Sample, make_sample
+from cellscribble.io.images import list_images
+from cellscribble.io.scribbles import Scribbles, align_classes
 from cellscribble.train.masks import find_masks, read_mask
+from cellscribble.train.pairing import check_names, open_with_strokes, raise_no_pair
 
 EDGE_PX = 2
 """Strokes that all lie this close to one border are a mistake of the drawing program."""
@@ -95,10 +95,12 @@ def open_training_set(
     *,
     axes: str | None = None,
     timepoint: int | None = None,
+    level: int = 0,
 ) -> TrainingSet:
     """Open and check everything before any training.
 
     labels : dense labels to learn from, for `full_supervision` only
+    axes, timepoint, level : of the images, as in `open_image`; strokes and labels are of that level
 
     Raises
     ------
@@ -114,14 +116,15 @@ def open_training_set(
             f"{scribbles} is one stroke file, but {images} holds {len(paths)} images; "
             "give the folder of stroke files, or the one image that it belongs to"
         )
+    check_names(paths)
     masks = {} if labels is None else find_masks(images, labels, paths)
     for path in paths:
         try:
-            pairs.append(_open_pair(path, scribbles, axes, timepoint))
+            pairs.append(Pair(*open_with_strokes(path, scribbles, axes, timepoint, level)))
         except CellScribbleError as error:
             failures[path.name] = str(error)
     if not any(p.scribbles for p in pairs):
-        _raise_no_pair(images, scribbles, failures)
+        raise_no_pair(images, scribbles, failures)
     pairs = _align(pairs)
     with_strokes = [p for p in pairs if p.scribbles is not None]
     _check_alike(pairs)
@@ -152,37 +155,10 @@ def samples_of(training_set: TrainingSet) -> list[Sample]:
     return out
 
 
-def _open_pair(path: Path, scribbles: Path, axes: str | None, timepoint: int | None) -> Pair:
-    image = open_image(path, axes=axes, timepoint=timepoint)
-    image = image.with_data(np.asarray(image.data))
-    # Refuses NaN and constant images here, where the others can still go on.
-    fit_intensity(image, IntensityRule("range"))
-    files = find_scribbles(scribbles, image_name(path))
-    if not files:
-        return Pair(image, None)
-    strokes = read_scribbles(files, image.spatial_shape, image=image.data, timepoint=timepoint)
-    if not (strokes.data != UNLABELLED).any():
-        return Pair(image, None)
-    return Pair(image, strokes)
-
-
 def _align(pairs: Sequence[Pair]) -> list[Pair]:
     """Give a class the same number in all images, also where ROIs name it."""
     aligned = iter(align_classes([p.scribbles for p in pairs if p.scribbles]))
     return [Pair(p.image, next(aligned) if p.scribbles else None) for p in pairs]
-
-
-def _raise_no_pair(images: Path, scribbles: Path, failures: dict[str, str]) -> None:
-    if failures:
-        name, message = next(iter(failures.items()))
-        raise InputError(f"no image could be used with its strokes; the first of {len(failures)}: {name}: {message}")
-    image_names = ", ".join(p.name for p in list_images(images)[:4])
-    stroke_names = ", ".join(sorted(p.name for p in scribbles.iterdir())[:4]) if scribbles.is_dir() else scribbles.name
-    raise InputError(
-        f"no image has strokes: images are called {image_names} ..., stroke files {stroke_names or '(none)'} ...; "
-        "save each stroke file under its image's name (cell1.tif with cell1.tif, cell1.png or cell1.zip), "
-        "and draw at least one stroke"
-    )
 
 
 def _check_alike(pairs: Sequence[Pair]) -> None:
@@ -261,28 +237,3 @@ def _warnings(pairs: Sequence[Pair], names: Sequence[str]) -> tuple[str, ...]:
             "set it in the images (Fiji: Image > Properties), cells are told apart by their shape"
         )
     return tuple(out)
-
-
-def describe(pair: Pair, names: Sequence[str]) -> dict[str, Any]:
-    """One row of the table that `train` prints: plain values."""
-    row: dict[str, Any] = {
-        "name": pair.name,
-        "shape": "x".join(str(n) for n in pair.image.data.shape),
-        "axes": pair.image.axes,
-        "pixel_size_um": pair.image.pixel_size_um,
-        "read": pair.image.origin,
-        "strokes_read": pair.scribbles.reading if pair.scribbles else "no strokes",
-    }
-    strokes = find_strokes(pair.scribbles.data, len(names)) if pair.scribbles else []
-    row["strokes"] = {name: sum(s.label == k for s in strokes) for k, name in enumerate(names)}
-    n_labelled = int((pair.scribbles.data != UNLABELLED).sum()) if pair.scribbles else 0
-    row["labelled_share"] = n_labelled / pair.image.n_pixels
-    return row
-
-
-def pixel_size_text(size: Sequence[float] | None) -> str:
-    """ "0.325 µm", "0.28 x 0.13 x 0.13 µm" or "unknown"."""
-    if size is None:
-        return "unknown"
-    values = [f"{v:.3g}" for v in size]
-    return f"{values[0] if len(set(values)) == 1 else ' x '.join(values)} µm"

@@ -7,13 +7,10 @@ equals an uninterrupted one, bit for bit, on one machine.
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -22,15 +19,19 @@ from torch import Tensor
 
 from cellscribble.config import TrainConfig
 from cellscribble.core.errors import TrainingError
+from cellscribble.core.interrupt import HeldInterrupt
+from cellscribble.core.progress import Stopped, Work
 from cellscribble.data.batch import Batch, collate
 from cellscribble.data.patches import PatchSource
 from cellscribble.data.samples import Sample
 from cellscribble.methods.base import Method, Progress
 from cellscribble.nn.resnet_unet import ResNetUNet
 from cellscribble.nn.unet import LightUNet
-from cellscribble.train.checkpoint import BEST, LAST, load_state, memory_tensors, restore_memory, save_state
+from cellscribble.train.best import Best
+from cellscribble.train.checkpoint import LAST, load_state, memory_tensors, restore_memory, save_state
 from cellscribble.train.history import History
-from cellscribble.train.plan import Schedule, Speed, fit_to_time_left, seconds_left
+from cellscribble.train.pace import Pace
+from cellscribble.train.plan import Schedule
 from cellscribble.train.predictor import Predictor, parameter_groups
 from cellscribble.train.score import HoldoutScore, Window, score_strokes
 
@@ -40,8 +41,6 @@ DIVERGED_LOSS = 100.0
 """On strokes: what was drawn has a probability of about e^-100. From there no run comes back, though all is finite."""
 PICTURES_SHARE = 0.02
 """Of a run that its pictures may take."""
-REPLAN_TOLERANCE = 0.1
-"""A plan is changed when it would miss the time budget by more than this share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +60,7 @@ class Fit:
 
     on_tick : told about each step
     draw : called now and then to show how training goes; it changes nothing
+    work : told how far the predictions of the training images are
     """
 
     config: TrainConfig
@@ -74,15 +74,11 @@ class Fit:
     folder: Path
     on_tick: Callable[[Tick], None]
     draw: Callable[[Fit], None]
-    budget_s: float | None = None
-    speed: Speed | None = None
-    started: float = field(default_factory=time.monotonic)
+    work: Work
+    pace: Pace = field(default_factory=Pace)
     epoch: int = 0
     step: int = 0
     history: History = field(default_factory=History)
-    score: HoldoutScore | None = None
-    best_score: HoldoutScore | None = None
-    best_epoch: int | None = None
     stop_asked: bool = False
 
     def __post_init__(self) -> None:
@@ -91,38 +87,56 @@ class Fit:
         if beside := list(self.beside.parameters()):
             groups.append({"params": beside, "scale": 1.0, "lr": self.config.learning_rate})
         self.optimiser = torch.optim.RAdam(groups)
+        self.best = Best(self.folder)
         self.sums: dict[str, float] = {}
         self.last_good: dict[str, Tensor] | None = None
 
     def run(self) -> None:
         """Train to the end of the schedule, or until interrupted; leaves best.pt and last.pt.
 
+        Ctrl-C ends it after the step, or after the block that is being predicted.
+
         Raises
         ------
         TrainingError
             If the loss or a weight is no number any more. The network is then as it was after the last
             whole epoch, and best.pt holds that or a better one, if there was any.
+        Terminated
+            At SIGTERM, once the state is saved: whoever sent it does not wait for long.
+        KeyboardInterrupt
+            At a second Ctrl-C, at once; what was saved before is whole.
         """
-        with _stop_on_interrupt(self):
-            saved = drawn = time.monotonic()
-            wait_s = SECONDS_BETWEEN_PICTURES
-            while self.epoch < self.schedule.n_epochs and not self.stop_asked:
-                began = time.monotonic()
-                self._epoch()
-                if self.step < self.schedule.steps_per_epoch:
-                    break  # interrupted; `save` keeps the step
-                self._end_epoch(began)
-                if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
-                    self.save()
-                    saved = time.monotonic()
-                if time.monotonic() - drawn > wait_s and self.epoch < self.schedule.n_epochs:
-                    began = time.monotonic()
-                    self.draw(self)
-                    drawn = time.monotonic()
-                    wait_s = max(SECONDS_BETWEEN_PICTURES, (drawn - began) / PICTURES_SHARE)
-        self.save()
+        with HeldInterrupt(self.ask_to_stop) as interrupt:
+            self._epochs()
+            self.save()
+            interrupt.forget_ctrl_c()
 
-    def _epoch(self) -> None:
+    def ask_to_stop(self) -> None:
+        """Let `run` end as at Ctrl-C."""
+        self.stop_asked = True
+
+    def _epochs(self) -> None:
+        saved = drawn = time.monotonic()
+        wait_s = SECONDS_BETWEEN_PICTURES
+        while self.epoch < self.schedule.n_epochs and not self.stop_asked:
+            began = time.monotonic()
+            self._steps()
+            if self.step < self.schedule.steps_per_epoch:
+                return  # stopped; `save` keeps the step
+            try:
+                self._end_epoch(began)
+            except Stopped:
+                return  # all steps are kept; resumed, the epoch ends anew
+            if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
+                self.save()
+                saved = time.monotonic()
+            if time.monotonic() - drawn > wait_s and self.epoch < self.schedule.n_epochs:
+                began = time.monotonic()
+                self.draw(self)
+                drawn = time.monotonic()
+                wait_s = max(SECONDS_BETWEEN_PICTURES, (drawn - began) / PICTURES_SHARE)
+
+    def _steps(self) -> None:
         progress = Progress(self.epoch, self.schedule.warming_up(self.epoch))
         self.network.train()
         self.look_at(progress)
@@ -135,7 +149,7 @@ class Fit:
             self.step += 1
             done = self.epoch + self.step / self.schedule.steps_per_epoch
             stage = "warm-up" if progress.warming_up and self.method.two_stages else "training"
-            self.on_tick(Tick(done, self.schedule.n_epochs, stage, terms, self.score))
+            self.on_tick(Tick(done, self.schedule.n_epochs, stage, terms, self.best.score))
 
     def look_at(self, progress: Progress) -> None:
         """Draw patches from the images, and with the maps, that this stage learns from."""
@@ -172,8 +186,8 @@ class Fit:
         if self.last_good is None:
             return TrainingError(advice)
         self.network.load_state_dict(self.last_good)
-        if self.best_epoch is None:
-            self._keep_best(self.epoch - 1)
+        if self.best.epoch is None:
+            self.best.keep(self.network, self.epoch - 1)
         return TrainingError(f"{advice}. What was learnt before is kept: cellscribble export {self.folder}")
 
     def _end_epoch(self, began: float) -> None:
@@ -192,71 +206,54 @@ class Fit:
         means = {name: value / self.schedule.steps_per_epoch for name, value in self.sums.items()}
         row |= {"loss": sum(means.values()), **{f"loss_{name}": value for name, value in means.items()}}
         if self.schedule.refresh_after(self.epoch):
-            row |= self.method.refresh(
-                [self.samples[i] for i in self._ensembled()],
-                self.predictor,
-                Progress(self.epoch, warming_up, self.schedule.refresh_share, passes=self.schedule.passes),
-            )
+            row |= self._ensemble(warming_up)
         refreshed = time.monotonic()
         if self.schedule.score_after(self.epoch):
             row |= self._score()
         ended = time.monotonic()
         row["seconds"] = round(ended - began, 3)
         self.history.add(row)
-        self._replan(trained - began, refreshed - trained, ended - refreshed)
+        times = trained - began, refreshed - trained, ended - refreshed
+        self.schedule = self.pace.adjusted(self.schedule, self.epoch, *times)
         self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
 
     def _ensembled(self) -> list[int]:
         return self.schedule.ensembled([s.scribbles.size for s in self.samples], self.source.stroked)
 
+    def _ensemble(self, warming_up: bool) -> dict[str, float]:
+        """Let the method predict the images. Raises Stopped if that is asked for: then nothing of it has happened."""
+        samples, passes = [self.samples[i] for i in self._ensembled()], self.schedule.passes
+        progress = Progress(self.epoch, warming_up, self.schedule.refresh_share, passes=passes, done=self.work.done)
+        maps, state = [dict(sample.memory) for sample in samples], self.method.state()
+        # One pass more: for the labels that are made of the predictions.
+        n_pixels = sum(sample.scribbles.size for sample in samples) * (passes + 1)
+        try:
+            with self.work.part("labelling the training images", n_pixels, lambda: self.stop_asked):
+                return self.method.refresh(samples, self.predictor, progress)
+        except Stopped:
+            for sample, before in zip(samples, maps, strict=True):
+                sample.memory = before
+            self.method.restore(state)
+            raise
+
     def _score(self) -> dict[str, float | str]:
         last_stage = not (self.method.two_stages and self.schedule.warming_up(self.epoch))
         if not self.windows:
             if last_stage:
-                self._keep_best(self.epoch)
+                self.best.keep(self.network, self.epoch)
             return {}
         rng = np.random.default_rng([self.config.seed, self.epoch])
-        self.score = score_strokes(self.windows, self.predictor.image, self.method.n_classes, rng)
-        # Strokes cannot see a fat cell, so a warm-up state never competes with a later one; and of
-        # states that the strokes cannot tell apart (one standard error) the latest is taken, the
-        # one with the smallest learning rate. Too few of a class for an interval tell none apart.
-        best = self.best_score
-        alike = best is None or self.score.low is None or self.score.score >= best.score - best.standard_error
-        if last_stage and alike:
-            self._keep_best(self.epoch)
-            if best is None or self.score.score > best.score:
-                self.best_score = self.score
+        score = score_strokes(self.windows, self.predictor.image, self.method.n_classes, rng)
+        self.best.offer(self.network, self.epoch, score, last_stage=last_stage)
         return {
-            "holdout_score": self.score.score,
-            "holdout_low": "" if self.score.low is None else self.score.low,
-            "holdout_high": "" if self.score.high is None else self.score.high,
+            "holdout_score": score.score,
+            "holdout_low": "" if score.low is None else score.low,
+            "holdout_high": "" if score.high is None else score.high,
         }
-
-    def _keep_best(self, epoch: int) -> None:
-        self.best_epoch = epoch
-        score = asdict(self.score) if self.score else None
-        save_state(self.folder / BEST, {"network": self.network.state_dict()}, {"epoch": epoch, "score": score})
-
-    def _replan(self, steps_s: float, refresh_s: float, score_s: float) -> None:
-        """Keep a run of a time budget to its time; the arguments are those of the epoch that ends."""
-        schedule, epoch = self.schedule, self.epoch
-        if self.budget_s is None or self.speed is None or epoch + 1 >= schedule.n_epochs:
-            return
-        self.speed = self.speed.updated(
-            steps_s / schedule.steps_per_epoch,
-            refresh_s / (schedule.refresh_part * schedule.passes) if schedule.refresh_after(epoch) else None,
-            score_s if schedule.score_after(epoch) else None,
-        )
-        left_s = self.budget_s - (time.monotonic() - self.started)
-        if abs(seconds_left(schedule, epoch + 1, self.speed) - left_s) > REPLAN_TOLERANCE * self.budget_s:
-            self.schedule = fit_to_time_left(schedule, epoch + 1, left_s, self.speed)
 
     def save(self) -> None:
         """Write last.pt; and best.pt where no state has been scored yet."""
-        if self.best_epoch is None:
-            score = asdict(self.score) if self.score else None
-            facts = {"epoch": self.epoch, "score": score, "unfinished": True}
-            save_state(self.folder / BEST, {"network": self.network.state_dict()}, facts)
+        self.best.keep_unfinished(self.network, self.epoch)
         tensors = {
             "network": self.network.state_dict(),
             "beside": self.beside.state_dict(),
@@ -272,11 +269,9 @@ class Fit:
             "step": self.step,
             "sums": self.sums,
             "schedule": asdict(self.schedule),
-            "elapsed_s": time.monotonic() - self.started,
+            "elapsed_s": self.pace.elapsed_s,
             "history": self.history.rows,
-            "score": asdict(self.score) if self.score else None,
-            "best_score": asdict(self.best_score) if self.best_score else None,
-            "best_epoch": self.best_epoch,
+            **self.best.facts(),
             "method": self.method.state(),
         }
 
@@ -290,32 +285,7 @@ class Fit:
         restore_memory(tensors["memory"], self.samples)
         self.epoch, self.step, self.sums = facts["epoch"], facts["step"], facts["sums"]
         self.schedule = Schedule(**facts["schedule"])
-        self.started = time.monotonic() - facts["elapsed_s"]
+        self.pace = Pace(time.monotonic() - facts["elapsed_s"])
         self.history = History(facts["history"])
-        self.score, self.best_score = _score_from(facts["score"]), _score_from(facts["best_score"])
-        self.best_epoch = facts["best_epoch"]
+        self.best.restore(facts)
         self.method.restore(facts["method"])
-
-
-def _score_from(values: dict[str, Any] | None) -> HoldoutScore | None:
-    return None if values is None else HoldoutScore(**{**values, "n_strokes": tuple(values["n_strokes"])})
-
-
-@contextmanager
-def _stop_on_interrupt(fit: Fit) -> Iterator[None]:
-    """Ctrl-C asks the loop to stop after the step; a second one stops at once."""
-
-    def ask(signum: int, frame: FrameType | None) -> None:
-        if fit.stop_asked:
-            raise KeyboardInterrupt
-        fit.stop_asked = True
-
-    try:
-        before = signal.signal(signal.SIGINT, ask)
-    except ValueError:  # not the main thread: the caller handles signals
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

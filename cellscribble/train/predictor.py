@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,7 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from cellscribble.core.blocks import map_blocks, padded_shape, read_padded
+from cellscribble.core.blocks import BlockGrid, Slices, map_blocks, padded_shape, read_padded, relative
+from cellscribble.core.progress import Done, unheard
 from cellscribble.data.samples import Sample
 from cellscribble.methods.base import Method
 from cellscribble.nn.build import receptive_field_px
@@ -21,13 +23,24 @@ LARGEST_WHOLE_PX = 1 << 21
 
 
 class Predictor:
-    """Un-augmented predictions of the network as it is now; the method's head without an edge level."""
+    """Un-augmented predictions of the network as it is now; the method's head without an edge level.
 
-    def __init__(self, network: LightUNet | ResNetUNet, in_channels: int, method: Method, device: torch.device):
+    done : hears of the pixels that are predicted, block by block
+    """
+
+    def __init__(
+        self,
+        network: LightUNet | ResNetUNet,
+        in_channels: int,
+        method: Method,
+        device: torch.device,
+        done: Done = unheard,
+    ) -> None:
         self.network = network
         self.head = method.head(0.5).to(device)
         self.n_classes = method.n_classes
         self.device = device
+        self.done = done
         self.multiple = network.stride_multiple
         self.halo_px = receptive_field_px(network, in_channels)
         self.layout = torch.channels_last if network.ndim == 2 else torch.channels_last_3d
@@ -39,12 +52,31 @@ class Predictor:
     def image(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """The same for a normalised image (C, *spatial) of any size."""
         shape = image.shape[1:]
-        if int(np.prod(shape)) <= LARGEST_WHOLE_PX:
+        n_pixels = math.prod(shape)
+        if n_pixels <= LARGEST_WHOLE_PX:
             whole = tuple(slice(0, n) for n in padded_shape(shape, self.multiple))
             out = self.block(read_padded(image, whole))
+            self.done(n_pixels)
             return out[(slice(None), *(slice(0, n) for n in shape))]
-        block = self._block_px(len(shape))
-        return map_blocks(self.block, image, self.n_classes, block, self.halo_px, self.multiple)
+        block_px = padded_shape(self._block_px(len(shape)), self.multiple)
+        each = n_pixels / len(BlockGrid(shape, block_px))
+
+        def block(read: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+            out = self.block(read)
+            self.done(each)
+            return out
+
+        return map_blocks(block, image, self.n_classes, block_px, self.halo_px, self.multiple)
+
+    def window(self, sample: Sample, window: Slices) -> npt.NDArray[np.float32]:
+        """(K, *window) float32 probabilities of a part of a training image, as they are in the whole."""
+        whole = padded_shape(sample.scribbles.shape, self.multiple)
+        read = tuple(
+            slice(max(0, (s.start - halo) // m * m), min(n, -(-(s.stop + halo) // m) * m))
+            for s, halo, m, n in zip(window, self.halo_px, self.multiple, whole, strict=True)
+        )
+        part = sample.intensity.apply(read_padded(sample.image.data, read))
+        return self.image(part)[(slice(None), *relative(window, read))]
 
     def _block_px(self, ndim: int) -> Sequence[int]:
         return (1024, 1024) if ndim == 2 else (32, 192, 192)

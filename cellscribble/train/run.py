@@ -15,6 +15,8 @@ import torch
 from cellscribble.config import TrainConfig
 from cellscribble.core.blocks import padded_shape
 from cellscribble.core.errors import TrainingError
+from cellscribble.core.progress import Work
+from cellscribble.core.volume import plane_distance
 from cellscribble.data.holdout import Holdout, hold_out_strokes
 from cellscribble.data.patches import PatchSource
 from cellscribble.data.samples import Sample
@@ -27,11 +29,12 @@ from cellscribble.train.checkpoint import BEST, load_state
 from cellscribble.train.inputs import TrainingSet, samples_of
 from cellscribble.train.loop import Fit, Tick
 from cellscribble.train.model_facts import describe_model
-from cellscribble.train.pictures import Color, save_curves, save_seen
+from cellscribble.train.pictures import save_curves
 from cellscribble.train.plan import Schedule
 from cellscribble.train.predictor import Predictor
 from cellscribble.train.run_folder import CONFIG, INPUTS, save_facts, save_tiles
 from cellscribble.train.score import scoring_windows
+from cellscribble.train.seen import Color, save_seen
 from cellscribble.train.start import check_run, check_same_inputs, choose_device, make_method
 from cellscribble.train.timing import plan_run
 
@@ -45,6 +48,7 @@ class Reporter(Protocol):
 
     def say(self, text: str) -> None: ...
     def tick(self, tick: Tick) -> None: ...
+    def part(self, what: str, done: float, total: float) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,9 @@ def train(
         If the folder holds a run already and `resume` is not given.
     TrainingError
         If training diverges; what was learnt before that can be exported.
+    KeyboardInterrupt
+        At Ctrl-C, but while it learns: then it ends early and well. At SIGTERM (`Terminated`). Once there is a
+        last.pt, `resume` goes on.
     """
     began = time.monotonic()
     check_run(config, folder, resume, training_set.has_masks)
@@ -93,7 +100,8 @@ def train(
     else:
         save_json(folder / CONFIG, config.to_json(), overwrite=True)
         save_json(folder / INPUTS, training_set.hashes, overwrite=True)
-        method.prepare(samples)
+        with fit.work.part("getting ready", sum(s.scribbles.size for s in samples)):
+            method.prepare(samples, fit.work.done)
         for warning in method.warnings:
             reporter.say(f"warning: {warning}")
         plan_run(fit, began)
@@ -101,9 +109,11 @@ def train(
     try:
         fit.run()
     except TrainingError:
-        if fit.best_epoch is not None:
+        if fit.best.epoch is not None:
             _finish(fit, training_set, holdout, reporter)
         raise
+    if fit.stop_asked:
+        reporter.say("stopped; the best so far is exported (Ctrl-C again ends at once)")
     return _finish(fit, training_set, holdout, reporter)
 
 
@@ -124,7 +134,7 @@ def patch_shape(config: TrainConfig, training_set: TrainingSet, multiple: Sequen
     if image.ndim == 2:
         return padded_shape((patch_px,) * 2, multiple)
     edge = max(32, int(patch_px * PATCH_3D_SHARE))
-    ratio = max(1.0, image.spacing[0] / min(image.spacing[1:]))
+    ratio = max(1.0, plane_distance(image.pixel_size_um))
     deepest = max(pair.image.spatial_shape[0] for pair in training_set.pairs)
     depth = min(edge, max(8, round(edge / ratio / 8) * 8), deepest)
     return padded_shape((depth, edge, edge), multiple)
@@ -148,7 +158,8 @@ def _make_fit(
     patch_px = patch_shape(config, training_set, network.stride_multiple)
     n_classes = len(training_set.classes)
     source = PatchSource(samples, n_classes, patch_px, config.anywhere_share, config.augment)
-    predictor = Predictor(network, image.n_channels, method, device)
+    work = Work(reporter.part)
+    predictor = Predictor(network, image.n_channels, method, device, work.done)
     windows = scoring_windows(samples, n_classes, patch_px)
     return Fit(
         config=config,
@@ -162,6 +173,7 @@ def _make_fit(
         folder=folder,
         on_tick=reporter.tick,
         draw=partial(_draw, colors=training_set.colors),
+        work=work,
     )
 
 
@@ -170,7 +182,7 @@ def _finish(fit: Fit, training_set: TrainingSet, holdout: Holdout, reporter: Rep
     fit.network.load_state_dict(tensors["network"])
     reporter.say("measuring where the edges are and how objects are told apart")
     rng = np.random.default_rng([fit.config.seed, 3])
-    calibration = calibrate(fit.samples, fit.predictor, rng)
+    calibration = calibrate(fit.samples, fit.predictor, rng, fit.work)
     metadata = describe_model(fit, training_set, calibration, best["score"])
     save_json(fit.folder / "calibration.json", asdict(calibration), overwrite=True)
     save_facts(fit.folder, metadata)

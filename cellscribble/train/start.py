@@ -43,16 +43,17 @@ def resumed_config(folder: Path, flags: Mapping[str, Any]) -> TrainConfig:
     """
     path = folder / CONFIG
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+        stored = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{folder} holds no run to resume ({error}); give its folder with -o") from error
     for key, value in flags.items():
-        if stored.get(key) != value:
+        if stored.get(key, value) != value:
             raise InputError(
-                f"the run in {folder} has {key} {stored.get(key)!r}, not {value!r}; "
+                f"the run in {folder} has {key} {stored[key]!r}, not {value!r}; "
                 f"leave --{key.replace('_', '-')} out to resume it, or start a new run"
             )
-    return config_from_mapping(stored, str(path))
+    # Version 0.1.0 did not store how images were read.
+    return config_from_mapping({**flags, **stored}, str(path))
 
 
 def check_run(config: TrainConfig, folder: Path, resume: bool, has_masks: bool = False) -> None:
@@ -109,8 +110,8 @@ def check_settings(config: TrainConfig, has_masks: bool) -> None:
 def check_same_inputs(folder: Path, training_set: TrainingSet) -> None:
     """A run goes on with the very images and strokes it began with, or it is another run."""
     try:
-        before = json.loads((folder / INPUTS).read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+        before = dict(json.loads((folder / INPUTS).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{folder / INPUTS} cannot be read ({error}); start a new run") from error
     now_ = training_set.hashes
     changed = sorted(name for name in before.keys() | now_.keys() if before.get(name) != now_.get(name))

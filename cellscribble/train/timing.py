@@ -12,12 +12,15 @@ import torch
 from cellscribble.data.batch import collate
 from cellscribble.methods.base import Progress
 from cellscribble.train.loop import Fit
+from cellscribble.train.pace import Pace
 from cellscribble.train.plan import Speed, budget_schedule, crops_in, epochs_schedule
 
 RESERVE_S_PER_MPIX = 0.5
 RESERVE_S = 4.0
 MAX_RESERVE_MPIX = 8.0
 """Of a time budget kept for calibration, pictures and export."""
+N_PREDICTIONS = 3
+"""Of the smallest image, to measure their speed."""
 
 
 def plan_run(fit: Fit, began: float) -> None:
@@ -34,12 +37,14 @@ def plan_run(fit: Fit, began: float) -> None:
         )
         return
     assert config.minutes is not None
-    fit.speed = measure_speed(fit)
-    fit.started = began
-    fit.budget_s = max(1.0, config.minutes * 60 - reserved_s(fit))
-    left_s = max(1.0, fit.budget_s - (time.monotonic() - began))
+    n_pixels = N_PREDICTIONS * min(s.scribbles.size for s in fit.samples)
+    with fit.work.part("measuring this machine's speed", n_pixels):
+        speed = measure_speed(fit)
+    budget_s = max(1.0, config.minutes * 60 - reserved_s(fit))
+    fit.pace = Pace(began, budget_s, speed)
+    left_s = max(1.0, budget_s - fit.pace.elapsed_s)
     fit.schedule = budget_schedule(
-        left_s, fit.speed, fit.method.two_stages, fit.method.n_refreshes(), fit.method.most_passes()
+        left_s, speed, fit.method.two_stages, fit.method.n_refreshes(), fit.method.most_passes()
     )
 
 

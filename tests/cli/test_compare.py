@@ -149,7 +149,7 @@ def test_an_interrupted_training_is_gone_on_with(place, monkeypatch, capsys):
             ticks = reporter.tick
 
             class Impatient:
-                say = reporter.say
+                say, part = reporter.say, reporter.part
 
                 def tick(self, tick):
                     ticks(tick)

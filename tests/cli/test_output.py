@@ -94,6 +94,40 @@ def test_on_a_terminal_there_is_a_bar(monkeypatch):
     assert "slide [1]" in text
 
 
+def test_a_long_part_has_its_own_time_left_in_the_line(capsys, clock):
+    with output.progress_bar("training") as bar:
+        bar.update(10, 40, "warm-up")
+        for done in range(5):
+            bar.part("predicting", done, 10)
+            clock[0] += 20
+        bar.update(11, 40)
+        clock[0] += 60
+        bar.update(12, 40)
+    # Of the part a tenth in 20 s; of the whole nothing before it went on.
+    assert capsys.readouterr().err == (
+        "training, 25 %, warm-up, predicting, 30 %, 2 min 20 s left\ntraining, 30 %, 37 min 20 s left, warm-up\n"
+    )
+
+
+def test_on_a_terminal_a_long_part_has_a_bar_of_its_own_while_it_lasts(monkeypatch):
+    screen = output.Console(force_terminal=True, width=90, record=True, file=io.StringIO())
+    monkeypatch.setattr(output, "console", lambda: screen)
+    with output.progress_bar("training") as bar:
+        bar.update(10, 40, "warm-up")
+        bar.part("predicting", 1, 4)
+        bar.part("predicting", 3, 4)
+        output.say("now")
+    during = screen.export_text()
+    assert all(words in during for words in ("training", "warm-up", "predicting", "75 %"))
+    with output.progress_bar("training") as bar:
+        bar.part("predicting", 1, 4)
+        bar.update(10, 40, "warm-up")
+        bar.part("exporting", 0, 1)
+    after = screen.export_text().splitlines()
+    assert after[-1].split()[0] == "exporting"
+    assert "predicting" not in "".join(after[-2:])
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(7.6, "8 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")])
 def test_seconds_in_words(seconds, text):
     assert output.format_seconds(seconds) == text

@@ -12,6 +12,7 @@ import tifffile
 from cellscribble.bundle import open_model
 from cellscribble.cli.main import run
 from cellscribble.cli.train import report_understood
+from cellscribble.io.pictures import save_png
 from cellscribble.train.inputs import open_training_set
 from tests.conftest import make_balls, make_disks
 from tests.train.folders import save_disks, save_kind, save_pair
@@ -204,6 +205,19 @@ def sizes(place):
     save_pair(place, "a", make_disks().image.data[0], make_disks().scribbles[:50])
 
 
+def nothing_drawn(place):
+    save_pair(place, "a", make_disks().image.data[0], np.full((64, 64), -1))
+
+
+def two_of_one_name(place):
+    save_disks(place, "a")
+    save_png(place / "imgs" / "a.png", np.zeros((64, 64, 3), np.uint8))
+
+
+def complex_numbers(place):
+    save_pair(place, "a", make_disks().image.data[0].astype(np.complex64), make_disks().scribbles)
+
+
 def no_pair(place):
     save_disks(place, "a")
     (place / "strokes" / "a.tif").rename(place / "strokes" / "x.tif")
@@ -217,6 +231,9 @@ def no_pair(place):
         (series, "--timepoint"),
         (sizes, "(50, 64) but the image is (64, 64)"),
         (no_pair, "images are called a.tif"),
+        (nothing_drawn, "no image has strokes: nothing is drawn in the files of a.tif"),
+        (two_of_one_name, "a.png and a.tif have one name, so strokes fit both"),
+        (complex_numbers, "a.tif holds complex64 numbers, which are no intensities"),
     ],
 )
 def test_bad_input_exits_1_and_writes_nothing(make, message, place, capsys):

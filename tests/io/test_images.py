@@ -53,6 +53,24 @@ def test_16_bit_png_keeps_its_values(tmp_path, rng):
     np.testing.assert_array_equal(open_image(tmp_path / "a.png").data[0], data)
 
 
+@pytest.mark.parametrize("name", ["a.tif", "a.png"])
+def test_a_picture_of_one_bit_is_black_and_white(name, tmp_path, rng):
+    bits = rng.integers(0, 2, (20, 30)).astype(bool)
+    if name == "a.tif":
+        tifffile.imwrite(tmp_path / name, bits)
+    else:
+        Image.fromarray(bits).save(tmp_path / name)
+    image = open_image(tmp_path / name)
+    assert image.data.dtype == np.uint8
+    np.testing.assert_array_equal(image.data[0], bits * 255)
+
+
+def test_numbers_that_are_no_intensities_are_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.ones((8, 9), np.complex64))
+    with pytest.raises(FileFormatError, match=r"holds complex64 numbers.*save it as 8 or 16 bit or float32"):
+        open_image(tmp_path / "a.tif")
+
+
 def test_ome_tiff_units_and_channel_names(tmp_path, rng):
     metadata = {
         "axes": "TCZYX",

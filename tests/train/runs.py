@@ -28,21 +28,27 @@ def training_set(*examples: Example) -> TrainingSet:
 
 
 class Quiet:
-    """A reporter that keeps what it hears; asks the run to stop after `stop_after` steps."""
+    """A reporter that keeps what it hears; asks the run to stop after `stop_after` steps, or words of parts."""
 
-    def __init__(self, stop_after: int | None = None) -> None:
+    def __init__(self, stop_after: int | None = None, stop_after_parts: int | None = None) -> None:
         self.said: list[str] = []
         self.ticks: list[Tick] = []
+        self.parts: list[tuple[str, float, float]] = []
         self.fit: Fit | None = None
-        self.stop_after = stop_after
+        self.stop_after, self.stop_after_parts = stop_after, stop_after_parts
 
     def say(self, text: str) -> None:
         self.said.append(text)
 
+    def part(self, what: str, done: float, total: float) -> None:
+        self.parts.append((what, done, total))
+        if len(self.parts) == self.stop_after_parts and self.fit is not None:
+            self.fit.ask_to_stop()
+
     def tick(self, tick: Tick) -> None:
         self.ticks.append(tick)
         if self.stop_after is not None and len(self.ticks) == self.stop_after and self.fit is not None:
-            self.fit.stop_asked = True
+            self.fit.ask_to_stop()
 
 
 def make_fit(config: TrainConfig, folder: Path, reporter: Quiet, data: TrainingSet | None = None) -> Fit:

@@ -1,5 +1,7 @@
 import csv
 import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -81,3 +83,24 @@ def test_history_is_a_csv_with_empty_cells_for_what_did_not_arise(tmp_path):
     assert (rows[0]["holdout_score"], rows[1]["holdout_score"], rows[1]["loss_strokes"]) == ("", "0.9", "")
     assert history.series("holdout_score") == ([1.0], [0.9])
     assert history.series("edge_level") == ([], [])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="ulimit is of Unix")
+def test_a_full_disk_is_said_and_leaves_the_older_state(tmp_path):
+    """In a process of its own, whose files may not grow beyond 200 kB."""
+    code = (
+        "import resource, sys, torch\n"
+        "from pathlib import Path\n"
+        "from cellscribble.core.errors import OutputError\n"
+        "from cellscribble.train.checkpoint import save_state\n"
+        "path = Path(sys.argv[1])\n"
+        "save_state(path, {'w': torch.zeros(10)}, {'epoch': 1})\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n"
+        "try: save_state(path, {'w': torch.zeros(100_000)}, {'epoch': 2})\n"
+        "except OutputError as error: print(error)\n"
+    )
+    path = tmp_path / "last.pt"
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True, timeout=120)
+    assert f"cannot write {path}: a file may not grow that large there (ulimit -f)" in done.stdout
+    assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
+    assert load_state(path, torch.device("cpu"))[1]["epoch"] == 1

@@ -5,7 +5,8 @@ import pytest
 import tifffile
 
 from cellscribble.core.errors import InputError
-from cellscribble.train.inputs import describe, open_training_set, pixel_size_text, samples_of
+from cellscribble.train.inputs import open_training_set, samples_of
+from cellscribble.train.understood import describe, pixel_size_text
 from tests.conftest import make_balls, make_disks
 from tests.train.folders import save_disks, save_kind, save_pair
 

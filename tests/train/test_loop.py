@@ -84,6 +84,30 @@ def test_interrupted_and_resumed_equals_uninterrupted(config, tmp_path, stop_aft
     same_run(whole, second)
 
 
+# At the beginning of the second ensembling, after its first prediction; when the last has labelled one image of two.
+@pytest.mark.parametrize("part", [0, 1, -2])
+@pytest.mark.parametrize("method", ["scribble2label", "random_walker_em"])
+def test_an_ensembling_that_is_stopped_has_not_happened(method, part, tiny_config, tmp_path):
+    config = dataclasses.replace(tiny_config, method=method, method_settings=METHODS[method], epochs=5)
+    if method == "random_walker_em":
+        config = dataclasses.replace(config, refresh_every_epochs=None)
+    heard = Quiet()
+    whole = make_fit(config, tmp_path / "whole", heard)
+    whole.run()
+    starts = [k for k, (_, done, _) in enumerate(heard.parts) if done == 0]
+    assert len(starts) > 1
+    stop = starts[1] + part if part >= 0 else len(heard.parts) + part
+    reporter = Quiet(stop_after_parts=stop + 1)
+    first = make_fit(config, tmp_path / "parts", reporter)
+    first.run()
+    assert len(reporter.parts) == stop + 1
+    assert first.step == first.schedule.steps_per_epoch
+    second = make_fit(config, tmp_path / "parts", Quiet())
+    second.resume()
+    second.run()
+    same_run(whole, second)
+
+
 def test_every_step_of_every_seed_has_its_own_draws(tiny_config, tmp_path):
     seeds = []
     for seed in (5, 6):
@@ -226,7 +250,7 @@ def test_of_states_that_strokes_cannot_tell_apart_the_latest_is_kept(tiny_config
     fit.run()
     facts = load_state(tmp_path / BEST, CPU)[1]
     assert (facts["epoch"], facts["score"]["score"]) == (3, 0.91)
-    assert fit.best_score.score == 0.95
+    assert fit.best.best_score.score == 0.95
 
 
 def test_a_clearly_worse_late_state_is_not_kept(tiny_config, tmp_path, monkeypatch):

@@ -156,6 +156,17 @@ def test_resuming_with_other_settings_is_refused(tiny_config, tmp_path):
         resumed_config(tmp_path, {"encoder_weights": "w.pth"})
     with pytest.raises(InputError, match=r"holds no run to resume .*give its folder with -o"):
         resumed_config(tmp_path / "none", {})
+    for damaged in ("[1]", "7", "{"):
+        (tmp_path / "config.json").write_text(damaged)
+        with pytest.raises(InputError, match=r"holds no run to resume .*give its folder with -o"):
+            resumed_config(tmp_path, {})
+
+
+def test_a_run_of_a_version_that_did_not_store_how_images_are_read_is_told_again(tiny_config, tmp_path):
+    old = {k: v for k, v in tiny_config.to_json().items() if k not in ("axes", "timepoint", "level")}
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    assert resumed_config(tmp_path, {}) == tiny_config
+    assert resumed_config(tmp_path, {"axes": "ZYX"}) == dataclasses.replace(tiny_config, axes="ZYX")
 
 
 @pytest.mark.parametrize(
