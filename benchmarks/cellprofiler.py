@@ -5,7 +5,8 @@
 
 IMAGES is a folder of grey 2D images. The pipeline is examples/cellprofiler/nuclei.cppipe. Each way runs on one image,
 then on all, and the difference is what the others took: it leaves out how long CellProfiler, the program and the model
-take to start. The clock counts what else the computer did; the time of the processor does not.
+take to start, which stands in a column of its own. The clock counts what else the computer did; the time of the
+processor does not. WORK is a new folder.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import os
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -37,25 +39,40 @@ def main() -> None:
     parser.add_argument("--number", type=int, default=200)
     parser.add_argument("--model", default="nuclei_fluorescence")
     args = parser.parse_args()
-    shutil.rmtree(args.work, ignore_errors=True)
+    if args.number < 2:
+        parser.error("--number must be 2 at least: the first image is counted apart")
+    if args.work.exists() and any(args.work.iterdir()):
+        parser.error(f"{args.work} is not empty; give a new folder")
     (args.work / "temp").mkdir(parents=True)
     # The server has a place of its own, so that none is running yet.
     os.environ["TMPDIR"] = str((args.work / "temp").resolve())
     own, spent = program(args.work), {}
-    for number in (1, args.number):
-        folder = first_images(args.images, args.work, number)
-        for way in WAYS:
-            spent[way, number] = measure(command(way, own, args.model, folder, args.work), args.work / "temp")
-        check_same(folder)
-    rates = {}
+    try:
+        for number in (1, args.number):
+            folder = first_images(args.images, args.work, number)
+            for way in WAYS:
+                spent[way, number] = measure(command(way, own, args.model, folder, args.work), args.work / "temp")
+            check_same(folder)
+    finally:
+        for pid in servers(args.work / "temp"):
+            os.kill(pid, signal.SIGTERM)
+    write(spent, args.number)
+
+
+def write(spent: dict[tuple[str, int], tuple[float, float]], number: int) -> None:
+    """The table; times of the first image are apart."""
+    print(f"{number} images\n")
+    print("| | images a minute | processor, s an image | first image, s | all, s | times faster: clock | processor |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    each = {}
     for way in WAYS:
-        (clock, cpu), (first, first_cpu) = spent[way, args.number], spent[way, 1]
-        rates[way] = 60 * (args.number - 1) / (clock - first), (cpu - first_cpu) / (args.number - 1)
-        print(f"{way}: {rates[way][0]:.0f} images a minute, {rates[way][1]:.2f} s of the processor an image")
-        print(f"    {clock:.0f} s for {args.number} images, of which {first:.0f} s for the first")
-    for one, other in ((WAYS[1], WAYS[0]), (WAYS[2], WAYS[1])):
-        ratios = rates[one][0] / rates[other][0], rates[other][1] / rates[one][1]
-        print(f"{one} / {other}: {ratios[0]:.1f} by the clock, {ratios[1]:.1f} by the processor")
+        (clock, cpu), (first, first_cpu) = spent[way, number], spent[way, 1]
+        each[way] = (clock - first) / (number - 1), (cpu - first_cpu) / (number - 1)
+        by_clock, by_cpu = (before / own for before, own in zip(each[WAYS[0]], each[way], strict=True))
+        print(
+            f"| {way} | {60 / each[way][0]:.1f} | {each[way][1]:.2f} | {first:.1f} | {clock:.1f} "
+            f"| {by_clock:.1f} | {by_cpu:.1f} |"
+        )
 
 
 def first_images(images: Path, work: Path, number: int) -> Path:
@@ -93,10 +110,14 @@ def processor_seconds(temporary: Path) -> float:
     """Of the programs that have ended, and of the server, which goes on."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     ticks = 0
-    for file in temporary.glob("cellscribble-*/*.json"):
-        pid = json.loads(file.read_text())["pid"]
+    for pid in servers(temporary):
         ticks += sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
     return used.ru_utime + used.ru_stime + ticks / os.sysconf("SC_CLK_TCK")
+
+
+def servers(temporary: Path) -> list[int]:
+    """Processes of `cellscribble serve` that run."""
+    return [json.loads(file.read_text())["pid"] for file in temporary.glob("cellscribble-*/*.json")]
 
 
 def program(work: Path) -> Path:

@@ -19,8 +19,9 @@ from cellscribble.engine.outputs import DEFAULT_OUT, Job
 from cellscribble.engine.tiles import tiles
 from cellscribble.io.atomic import check_writable, save_text
 from cellscribble.io.cppipe import ENDING, cellprofiler_name, pipeline_2d, pipeline_3d
-from cellscribble.io.images import open_image
+from cellscribble.io.images import has_alpha, open_image
 from cellscribble.io.tiff import save_image, save_labels
+from cellscribble.measure.features import full_scale
 
 FOLDER, TABLE, PIPELINE, TILE_TABLE = "cellprofiler", "load_data.csv", "measure.cppipe", "objects.csv"
 OBJECTS = "Cells"
@@ -103,7 +104,9 @@ class CellProfilerFolder:
             return
         file = Path(job.image)
         plain = file.suffix.lower() in PLAIN_SUFFIXES and image.axes == "CYX" and image.n_channels == 1
-        stays = file if plain and self._as_stored and level == 0 and image.data.dtype.kind != "b" else None
+        # CellProfiler takes grey and alpha for colours, and bits for values of 0 and 1 of 255.
+        plain = plain and image.data.dtype.kind != "b" and not has_alpha(file)
+        stays = file if plain and self._as_stored and level == 0 else None
         self._add(job.name, np.asarray(labels.data[0]), image, {}, stays)
 
     def _add(
@@ -118,7 +121,7 @@ class CellProfilerFolder:
             if stays is not None:
                 place, file = str(stays.resolve().parent), stays.name
             else:
-                data = np.asarray(image.data[k : k + 1])
+                data = _as_files_hold(np.asarray(image.data[k : k + 1]))
                 save_image(self.path / file, data, image.axes, size, overwrite=self._overwrite)
             row |= {f"Image_FileName_{channel}": file, f"Image_PathName_{channel}": place}
         row |= {f"Image_ObjectsFileName_{OBJECTS}": self._labels(name).name, f"Image_ObjectsPathName_{OBJECTS}": "."}
@@ -165,6 +168,15 @@ def with_background(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
     out = labels.astype(label_dtype(int(labels.max())))
     out.flat[int((labels == largest).argmax())] = 0
     return out
+
+
+def _as_files_hold(data: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A channel in a type that TIFFs are written in, which CellProfiler reads as it would read the channel's own."""
+    if data.dtype in (np.uint8, np.uint16) or data.dtype.kind == "f":
+        return data
+    if data.dtype.kind == "b":
+        return data.astype(np.uint8) * np.uint8(255)
+    return (data / full_scale(data.dtype)).astype(np.float32)
 
 
 def _unique_names(channels: Sequence[str]) -> list[str]:

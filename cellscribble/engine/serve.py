@@ -20,9 +20,10 @@ import secrets
 import socketserver
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,12 @@ DRAWN_DIGITS = 32
 HANDSHAKE_SECONDS = 30.0
 """Who connects and stays silent is let go after that."""
 
+MOST_SECONDS_ASLEEP = 1.0
+"""Python sees a signal that comes just before a wait begins only when the wait ends: SIGTERM was lost for minutes."""
+
 Message = dict[str, Any]
+Request = tuple[list[str], "Future[Message]"]
+"""Arguments, and where the answer goes."""
 
 
 def seal(secret: str, drawn: str, message: Message) -> bytes:
@@ -117,15 +123,20 @@ def serve(place: Path, work: Callable[[list[str]], Message], idle_seconds: float
         with atomic_path(place, overwrite=True) as temporary:
             _write_secretly(temporary, json.dumps(told))
         try:
-            while True:
-                try:
-                    arguments, answer = server.requests.get(timeout=idle_seconds)
-                except queue.Empty:
-                    return
+            while (request := _next(server.requests, idle_seconds)) is not None:
+                arguments, answer = request
                 answer.set_result(work(arguments))
         finally:
             remove(place)
             server.shutdown()
+
+
+def _next(requests: queue.Queue[Request], idle_seconds: float) -> Request | None:
+    end = time.monotonic() + idle_seconds
+    while (left := end - time.monotonic()) > 0:
+        with suppress(queue.Empty):
+            return requests.get(timeout=min(left, MOST_SECONDS_ASLEEP))
+    return None
 
 
 def _write_secretly(path: Path, text: str) -> None:
@@ -142,7 +153,7 @@ class _Server(socketserver.ThreadingTCPServer):
     def __init__(self, secret: str) -> None:
         super().__init__(("127.0.0.1", 0), _Connection)
         self.secret = secret
-        self.requests: queue.Queue[tuple[list[str], Future[Message]]] = queue.Queue()
+        self.requests: queue.Queue[Request] = queue.Queue()
 
 
 class _Connection(socketserver.StreamRequestHandler):

@@ -221,6 +221,15 @@ def read_picture(path: Path) -> tuple[np.ndarray[Any, Any], str]:
         ) from error
 
 
+def has_alpha(path: Path) -> bool:
+    """Whether a PNG or TIFF says how opaque its pixels are; False of one that Pillow cannot open."""
+    try:
+        with Image.open(path) as picture:
+            return bool(picture.has_transparency_data)
+    except OSError:
+        return False
+
+
 def _open_picture(path: Path, name: str, axes: str | None, timepoint: int | None) -> ImageVolume:
     data, mode = read_picture(path)
     if mode == "P":

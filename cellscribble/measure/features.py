@@ -1,8 +1,7 @@
 """What CellProfiler calls the measurements of objects, worked out of what was counted of them.
 
 Names and definitions are those of CellProfiler 4.2 (MeasureObjectSizeShape, MeasureObjectIntensity): lengths in
-pixels, angles in degrees, values of images divided by the largest of their type, bounding boxes without their upper
-end.
+pixels, angles in degrees, values of images divided by `full_scale`, bounding boxes without their upper end.
 """
 
 from __future__ import annotations
@@ -43,6 +42,11 @@ def feature_table(sums: Sums, channels: Sequence[str], full_scales: Sequence[flo
             locations |= {f"Location_{key}_{name}": values for key, values in where.items()}
     numbers = {"Number_Object_Number": np.arange(1, len(sums) + 1), "Number_Label": sums.ids}
     return {f"AreaShape_{key}": values for key, values in shape.items()} | intensity | locations | numbers
+
+
+def full_scale(dtype: Any) -> float:
+    """What CellProfiler divides by when it reads a file: all that the bits hold, also of numbers with a sign."""
+    return 2.0 ** (8 * dtype.itemsize) - 1 if dtype.kind in "iu" else 1.0
 
 
 def _shape(sums: Sums) -> tuple[Columns, Columns]:

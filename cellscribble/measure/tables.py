@@ -20,7 +20,7 @@ from cellscribble.io.atomic import atomic_path, check_writable, is_zarr
 from cellscribble.io.cppipe import cellprofiler_name
 from cellscribble.io.images import image_name, list_images, natural_key, open_image
 from cellscribble.measure.blockwise import BLOCK_PX, sum_objects
-from cellscribble.measure.features import Columns, feature_table
+from cellscribble.measure.features import Columns, feature_table, full_scale
 from cellscribble.measure.table_files import CSV, Table, check_form, open_table
 from cellscribble.measure.whole import whole_object_table
 from cellscribble.metrics.pairs import files_by_name
@@ -176,7 +176,7 @@ def _measure(
         report("progress", name=name, done=begun + (before + done / total) / n_passes / n_images)
 
     sums = sum_objects(labels, image, block_px=block_px, progress=progress)
-    full = 1.0 if image is None else _full_scale(image.data.dtype)
+    full = 1.0 if image is None else full_scale(image.data.dtype)
     columns = feature_table(sums, channels, [full] * len(channels))
     if not wanted.quick:
         second = functools.partial(progress, before=1)
@@ -229,10 +229,6 @@ def read_classes(label_file: Path) -> tuple[list[str], npt.NDArray[np.int64]] | 
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         # A JSON file of somebody else, or none: objects of one kind.
         return None
-
-
-def _full_scale(dtype: Any) -> float:
-    return float(np.iinfo(dtype).max) if dtype in (np.uint8, np.uint16) else 1.0
 
 
 def _file_columns(kind: str, name: str, path: Path) -> dict[str, str]:

@@ -27,8 +27,8 @@ What you need
 What comes out
 ^^^^^^^^^^^^^^
 
--  Objects, numbered 1, 2, 3 ... without gaps. The whole image is shown to the model; what lies outside of a mask is
-   removed from the objects.
+-  Objects, numbered 1, 2, 3 ... without gaps. What lies outside of a mask is removed from the objects; the model sees
+   the image as it is handed on (**MaskImage** and **Crop** make the outside black).
 -  An image of one constant value (an empty field) has no objects; the log says so.
 -  Optionally the probability that a pixel is not background, and how uncertain the model is, as images.
 
@@ -76,6 +76,8 @@ MAX_PIXELS = 1 << 26
 """Above, `cellscribble predict` writes OME-Zarr, which CellProfiler 4 does not read."""
 
 N_SETTINGS_BEFORE_CHANNELS = 18
+PIXEL_SIZE_SETTING = 10
+"""Where it stands among the settings of a pipeline file."""
 
 IDLE_MINUTES = 10
 """The program that stays in memory ends when it was not needed for so long."""
@@ -109,7 +111,7 @@ class Model(Pathname):
 class RunCellScribble(ImageSegmentation):
     category = "Object Processing"
     module_name = "RunCellScribble"
-    variable_revision_number = 2
+    variable_revision_number = 3
 
     doi = {
         "Please cite the following when using RunCellScribble:": "https://doi.org/10.1007/978-3-030-59710-8_2",
@@ -185,8 +187,9 @@ To start the program and to load the model takes longer than to segment a small 
 all images, and once for all workers: they wait for each other, so that they can share one graphics card. The program ends
 by itself {0} minutes after the last image. Select *No* to start it anew for each image.""".format(IDLE_MINUTES),
         )
+        # A pipeline file ends the words of a setting at the first colon, so none may stand in them.
         self.pixel_size = Float(
-            "Size of a pixel in micrometers (0: not known)",
+            "Size of a pixel in micrometers, 0 if not known",
             value=0.0,
             minval=0.0,
             doc="""\
@@ -288,6 +291,11 @@ Select *Yes* for an image of how unsure the model is: 0 where it is certain, 1 w
             # Revision 2 keeps the program running.
             setting_values = list(setting_values[:16]) + ["Yes"] + list(setting_values[16:])
             variable_revision_number = 2
+        if variable_revision_number == 2:
+            # The words of the size of a pixel had a colon, so the value came with the rest of them: " not known):0.5".
+            setting_values = list(setting_values)
+            setting_values[PIXEL_SIZE_SETTING] = setting_values[PIXEL_SIZE_SETTING].rpartition(":")[2]
+            variable_revision_number = 3
         return setting_values, variable_revision_number
 
     def get_categories(self, pipeline, object_name):
@@ -321,7 +329,8 @@ Select *Yes* for an image of how unsure the model is: 0 where it is certain, 1 w
 
         objects = Objects()
         objects.segmented = labels
-        objects.parent_image = first.parent_image or first
+        # Not the image that this one was cropped or masked from: later modules take mask and crop from here.
+        objects.parent_image = first
         workspace.object_set.add_objects(objects, self.y_name.value)
         self.add_measurements(workspace)
         workspace.measurements.add_measurement(self.y_name.value, M_CLASS, kept)
@@ -460,12 +469,14 @@ def write_image(path, images, pixel_size):
                 "A colour image must be 2D, have 3 channels and stand alone; it has %d, and %d images are given. "
                 "Split it with ColorToGray and add the channels one by one" % (colours, len(images))
             )
-        if (first.scale or 255) <= 255:
-            values, metadata["axes"] = numpy.rint(first.pixel_data * 255).clip(0, 255).astype(numpy.uint8), "YXS"
+        # A picture that was computed in the pipeline has no scale of its own.
+        scale = max(first.scale or 255, 255)
+        values = numpy.rint(first.pixel_data * scale)
+        if scale == 255:
+            values, metadata["axes"] = values.clip(0, 255).astype(numpy.uint8), "YXS"
         else:
             # ImageJ has no colours of 16 bits; as three channels they are the same to the model.
-            values, metadata["axes"] = numpy.rint(first.pixel_data * 65535).clip(0, 65535).astype(numpy.uint16), "CYX"
-            values = numpy.moveaxis(values, -1, 0)
+            values, metadata["axes"] = numpy.moveaxis(values.clip(0, 65535).astype(numpy.uint16), -1, 0), "CYX"
         tifffile.imwrite(path, values, imagej=True, resolution=resolution, metadata=metadata)
         return
     shapes = [image.pixel_data.shape for image in images]

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import itertools
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,9 @@ PLUGINS = ROOT / "plugins" / "cellprofiler"
 EXAMPLE = ROOT / "examples" / "cellprofiler" / "nuclei.cppipe"
 PROGRAM = os.environ.get("CELLSCRIBBLE_CELLPROFILER", "")
 CELLPROFILER_5 = os.environ.get("CELLSCRIBBLE_CELLPROFILER5", "")
+
+ModuleText = tuple[str, int, Sequence[object]]
+"""A module of a pipeline: name, revision, and the values of its settings in their order."""
 
 # The system ends a program that takes too much memory like this, in the middle of an image.
 KILLED = """#!{python}
@@ -50,12 +55,21 @@ def run(pipeline: Path, out: Path, *args: str | Path, cellprofiler: str = PROGRA
     return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=300, check=False, env=environment)
 
 
-def plugin_pipeline(path: Path, settings: dict[str, object]) -> Path:
-    """The shipped example with other settings, by their words in CellProfiler."""
+def plugin_pipeline(path: Path, settings: dict[str, object], before: Sequence[ModuleText] = ()) -> Path:
+    """The shipped example with other settings, by their words in CellProfiler, and with modules before ours."""
     text = EXAMPLE.read_text(encoding="utf-8")
     for words, value in settings.items():
         text, n = re.subn(f"^    {re.escape(words)}:.*$", lambda _: f"    {words}:{value}", text, flags=re.MULTILINE)  # noqa: B023
         assert n, words
+    begin = text.index("RunCellScribble:[")
+    (head,) = re.findall("^RunCellScribble:.*$", text, flags=re.MULTILINE)
+    for name, revision, values in before:
+        own_head = re.sub(r"(?<=revision_number:)\d+", str(revision), head.replace("RunCellScribble", name))
+        module = "\n".join([own_head, *(f"    :{value}" for value in values), "", ""])
+        text, begin = text[:begin] + module + text[begin:], begin + len(module)
+    numbers = itertools.count(1)
+    text = re.sub(r"(?<=\[module_num:)\d+", lambda _: str(next(numbers)), text)
+    text = re.sub(r"(?<=ModuleCount:)\d+", str(text.count("[module_num:")), text)
     path.write_text(text, encoding="utf-8")
     return path
 
@@ -66,6 +80,15 @@ def program(folder: Path) -> Path:
     path.write_text(f'#!/bin/sh\nexport PYTHONPATH="{ROOT}"\nexec "{sys.executable}" -m cellscribble "$@"\n')
     path.chmod(0o755)
     return path
+
+
+def watched_program(folder: Path) -> tuple[Path, Path]:
+    """As `program`; and the folder where each image that it is given stays, 0.tif, 1.tif ..."""
+    path, seen = program(folder), folder / "seen"
+    seen.mkdir()
+    keep = f'[ "$1" != predict ] || cp "$2" "{seen}/$(ls "{seen}" | wc -l).tif"\n'
+    path.write_text(path.read_text().replace("exec ", f"{keep}exec "))
+    return path, seen
 
 
 def killed_program(folder: Path, times: int) -> tuple[Path, Path]:

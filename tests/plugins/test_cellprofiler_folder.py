@@ -1,11 +1,13 @@
 """What `predict --cellprofiler` writes, and what `measure` measures, against the real CellProfiler."""
 
 import math
+import re
 from collections import Counter
 
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from cellscribble.cli.main import run as cellscribble
 from cellscribble.engine.cellprofiler import with_background
@@ -120,6 +122,23 @@ def test_a_grey_plane_is_read_where_it_lies_and_a_colour_picture_is_split(tmp_pa
     assert names == {"c_DAPI.tif", "c_GFP.tif", "c_RFP.tif", "c_cellscribble.tif"}
 
 
+def test_channels_of_any_type_are_copied_as_cellprofiler_would_see_them(tmp_path):
+    data = np.stack([disks()[0]] * 2).astype(np.int32) * 40
+    tifffile.imwrite(tmp_path / "a.ome.tif", data, metadata={"axes": "CYX"}, photometric="minisblack")
+    model = write_model(tmp_path / "model.onnx", metadata(2, 2))
+    args = ["predict", str(tmp_path / "a.ome.tif"), "-m", str(model), "-o", str(tmp_path / "o"), "--cellprofiler"]
+    assert cellscribble(args) == 0
+    copied = tifffile.imread(tmp_path / "o" / "cellprofiler" / "a_GFP.tif")
+    np.testing.assert_allclose(copied * (2**32 - 1), data[1], rtol=1e-6)
+
+
+def test_grey_with_alpha_is_copied_without_it(tmp_path):
+    Image.fromarray(np.dstack([disks()[0], np.full((48, 64), 9, np.uint8)]), "LA").save(tmp_path / "a.png")
+    args = ["predict", str(tmp_path / "a.png"), "-m", str(write_model(tmp_path / "model.onnx"))]
+    assert cellscribble([*args, "-o", str(tmp_path / "o"), "--cellprofiler"]) == 0
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "o" / "cellprofiler" / "a_DAPI.tif"), disks()[0])
+
+
 def test_what_is_there_is_not_written_over(tmp_path, capsys):
     tifffile.imwrite(tmp_path / "a.tif", disks()[0])
     model = write_model(tmp_path / "grey.onnx")
@@ -216,3 +235,57 @@ def test_cellprofiler_measures_the_tiles_of_a_slide_as_one_image(tmp_path, monke
         assert np.add(centre, corners[name]) == pytest.approx((y.mean(), x.mean()), abs=1e-6)
     assert seen == set(range(1, int(whole.max()) + 1))
     assert sum(counts.values()) == whole.max()
+
+
+@pytest.mark.cellprofiler
+@pytest.mark.slow
+@needs_cellprofiler
+def test_every_kind_of_grey_file_is_measured_alike(tmp_path):
+    """Grey with alpha is colour to CellProfiler, and ended its run for all others."""
+    images, data = tmp_path / "images", disks()[0]
+    images.mkdir()
+    for dtype in (np.int16, np.int32, np.uint32, np.float64, bool):
+        tifffile.imwrite(images / f"{np.dtype(dtype).name}.tif", (data * 50.0).astype(dtype), photometric="minisblack")
+    Image.fromarray(np.dstack([data, data // 2 + 99]), "LA").save(images / "alpha.png")
+    Image.fromarray(data).convert("P").save(images / "clear.png", transparency=0)
+    Image.fromarray(data).save(images / 'Zellkern \u00e4, "x".png')
+    model, ours = write_model(tmp_path / "model.onnx"), tmp_path / "ours"
+    assert cellscribble(["predict", str(images), "-m", str(model), "-o", str(ours), "--cellprofiler"]) == 0
+    done = run(ours / "cellprofiler" / "measure.cppipe", tmp_path / "theirs")
+    assert done.returncode == 0, done.stderr
+    assert cellscribble(["measure", str(ours), str(images), "--channels", "DAPI", "-o", str(tmp_path / "m")]) == 0
+    theirs, measured = by_name(tmp_path / "theirs"), by_name(tmp_path / "m")
+    assert set(theirs) == set(measured) == {path.stem for path in images.iterdir()}
+    for name, objects in theirs.items():
+        assert len(objects) == 2
+        for row, own in zip(objects, measured[name], strict=True):
+            for key in ("AreaShape_Area", "Intensity_MeanIntensity_DAPI", "Intensity_MaxIntensity_DAPI"):
+                assert float(own[key]) == pytest.approx(float(row[key]), rel=1e-6), (name, key)
+
+
+@pytest.mark.cellprofiler
+@pytest.mark.slow
+@needs_cellprofiler
+def test_more_objects_than_16_bits_hold_are_loaded_with_their_numbers(tmp_path):
+    side = 265
+    dot = np.zeros((8, 8), np.uint8)
+    dot[2:6, 2:6] = 200
+    tifffile.imwrite(tmp_path / "a.tif", np.kron(np.ones((side, side), np.uint8), dot))
+    model = write_model(tmp_path / "model.onnx")
+    args = ["predict", str(tmp_path / "a.tif"), "-m", str(model), "-o", str(tmp_path / "o"), "--cellprofiler"]
+    assert cellscribble(args) == 0
+    labels = tifffile.imread(tmp_path / "o" / "cellprofiler" / "a_cellscribble.tif")
+    assert (labels.dtype, labels.max()) == (np.uint32, side**2)
+    # Shapes of so many take CellProfiler two minutes.
+    pipeline = tmp_path / "o" / "cellprofiler" / "measure.cppipe"
+    text, n = re.subn("(?m)(^MeasureObjectSizeShape:.*)enabled:True", r"\1enabled:False", pipeline.read_text("utf-8"))
+    assert n == 1
+    pipeline.write_text(text, encoding="utf-8")
+    done = run(pipeline, tmp_path / "theirs")
+    assert done.returncode == 0, done.stderr
+    objects = rows(tmp_path / "theirs" / "MyExpt_Cells.csv")
+    areas, (y, x) = np.bincount(labels.ravel())[1:], np.nonzero(labels)
+    sums = [float(row["Intensity_IntegratedIntensity_DAPI"]) for row in objects]
+    np.testing.assert_allclose(sums, areas * 200 / 255, rtol=1e-6)
+    centres = [float(row["Location_CenterMassIntensity_X_DAPI"]) for row in objects]
+    np.testing.assert_allclose(centres, np.bincount(labels[y, x], weights=x)[1:] / areas)

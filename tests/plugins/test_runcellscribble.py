@@ -192,8 +192,8 @@ def test_two_channels_and_objects_that_are_left_out_leave_no_gap(tmp_path, tempo
     old, n = re.subn(f"    {re.escape(KEEP)}:.*\n", "", pipeline.read_text(encoding="utf-8"))
     number = "variable_revision_number:{}|"
     begin = "RunCellScribble:[module_num:5|svn_version:'Unknown'|"
-    assert (n, old.count(begin + number.format(2))) == (1, 1)
-    pipeline.write_text(old.replace(begin + number.format(2), begin + number.format(1)), encoding="utf-8")
+    assert (n, old.count(begin + number.format(3))) == (1, 1)
+    pipeline.write_text(old.replace(begin + number.format(3), begin + number.format(1)), encoding="utf-8")
     done = run(pipeline, tmp_path / "out", "-i", images)
     assert done.returncode == 0, done.stderr
     labels = tifffile.imread(tmp_path / "out" / "a_nuclei.tiff")

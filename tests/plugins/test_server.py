@@ -1,5 +1,6 @@
 """`cellscribble serve`, asked by the plugin's own functions, which need no CellProfiler."""
 
+import _thread
 import ast
 import json
 import os
@@ -18,7 +19,8 @@ import tifffile
 
 from cellscribble.bundle import open_model
 from cellscribble.cli.main import run as cellscribble
-from cellscribble.engine.serve import seal, unseal
+from cellscribble.core.interrupt import Terminated, terminate
+from cellscribble.engine.serve import seal, serve, unseal
 from cellscribble.engine.warm import MOST_WARM, WarmRunners
 from tests.infer.analytic import disks, metadata, write_model
 from tests.plugins.drive import PLUGINS, killed_program, program, servers, stop_servers
@@ -196,6 +198,20 @@ def test_it_ends_when_idle_or_told_to_and_never_imports_torch(plugin, task, tmp_
         assert "onnxruntime" in modules
         assert not modules & {"torch", "onnx", "onnxscript"}
         assert not place.exists()
+
+
+def test_a_signal_that_wakes_nobody_is_seen_soon(tmp_path):
+    """As one that comes after Python looked for signals and before it waits."""
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        threading.Timer(0.3, _thread.interrupt_main, [signal.SIGTERM]).start()
+        began = time.monotonic()
+        with pytest.raises(Terminated):
+            serve(tmp_path / "s.json", lambda arguments: {}, idle_seconds=60)
+        assert time.monotonic() - began < 30
+        assert not (tmp_path / "s.json").exists()
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def wait_for(plugin, place):
