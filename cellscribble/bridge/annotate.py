@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -17,6 +18,7 @@ from cellscribble.io.images import list_images
 
 # What ImageJ's own error window would keep from the one who typed the command comes back in a file.
 _MACRO = """
+File.saveString("", {begun});
 options = "images=[" + {images} + "] strokes=[" + {strokes} + "] classes=[{classes}] width={width}";
 run("CellScribble Annotate", options);
 error = call("ij.Prefs.get", "cellscribble.error", "");
@@ -42,7 +44,7 @@ def annotate(images: Path, scribbles: Path, classes: Sequence[str], width_px: in
     Raises
     ------
     InputError
-        If there is no image, no Fiji or ImageJ, or Annotate refuses what it was given.
+        If there is no image, no Fiji or ImageJ, it is open already, or Annotate refuses what it was given.
     OutputError
         If the folder of scribbles, or of Fiji's plugins, cannot be written to.
     """
@@ -55,8 +57,9 @@ def annotate(images: Path, scribbles: Path, classes: Sequence[str], width_px: in
     except OSError as error:
         raise explain_write_error(error, scribbles) from error
     with tempfile.TemporaryDirectory(prefix="cellscribble_", ignore_cleanup_errors=True) as folder:
-        answer, macro = Path(folder) / "error.txt", Path(folder) / "annotate.ijm"
-        words = {"images": quote(images.absolute()), "strokes": quote(scribbles.absolute()), "answer": quote(answer)}
+        begun, answer, macro = (Path(folder) / name for name in ("begun", "error.txt", "annotate.ijm"))
+        places = {"images": images.absolute(), "strokes": scribbles.absolute(), "answer": answer, "begun": begun}
+        words = {name: quote(place) for name, place in places.items()}
         macro.write_text(_MACRO.format(**words, classes=",".join(classes), width=width_px), encoding="ascii")
         command = [*_program(fiji, Path(folder)), "-macro", str(macro)]
         try:
@@ -69,6 +72,12 @@ def annotate(images: Path, scribbles: Path, classes: Sequence[str], width_px: in
             lines = [line for line in ended.stderr.splitlines() if line.strip() and not line.startswith("Picked up")]
             said = (lines or ["it said nothing"])[0]
             raise InputError(f"{command[0]} ended with code {ended.returncode}: {said}; does it start by itself?")
+        if not begun.exists():
+            # It may hand its work to one that is open already, and end.
+            raise InputError(
+                f"{command[0]} ended before Annotate began; if it is open already close it, or draw there: "
+                "Plugins > CellScribble > CellScribble Annotate"
+            )
 
 
 def _program(fiji: Path | None, folder: Path) -> list[str]:
@@ -93,4 +102,5 @@ def _program(fiji: Path | None, folder: Path) -> list[str]:
         root = folder
         (root / "plugins").mkdir()
         install(root)
-    return [java, f"-Dplugins.dir={root}", "-cp", str(jar), "ij.ImageJ"]
+    # A port of its own, or an ImageJ that is open already would be asked to do the work.
+    return [java, f"-Dplugins.dir={root}", "-cp", str(jar), "ij.ImageJ", f"-port{1 + os.getpid() % 8000}"]

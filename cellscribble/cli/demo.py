@@ -33,7 +33,7 @@ Examples:
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace the results of an earlier demo in this folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines on stdout.")
-def command(out: Path | None, minutes: float, seed: int, device: str, overwrite: bool, as_json: bool) -> None:
+def command(out: Path | None, minutes: float, seed: int, device: str, overwrite: bool, as_json: bool) -> list[Path]:
     """Train on shipped images of nuclei, segment images that training never saw, and score the result.
 
     Runs `train`, `predict` and `evaluate` as you would type them, and shows each line.
@@ -62,6 +62,7 @@ def command(out: Path | None, minutes: float, seed: int, device: str, overwrite:
     say(f"pictures: {place.sheet} (all of it), {place.results / '*_overlay.png'} (one an image)")
     say(f"labels, for Fiji, CellProfiler and napari: {place.results / '*_labels.tif'}")
     say(f"the strokes it learnt from: {example.scribbles}")
+    return [place.sheet]
 
 
 def _run(name: str, *args: str) -> None:

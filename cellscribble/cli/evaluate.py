@@ -41,7 +41,9 @@ Examples:
 @click.option("--classes", is_flag=True, help="Numbers are classes, not objects.")
 @click.option("--overwrite", is_flag=True, help="Replace a table that exists.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines on stdout.")
-def command(predictions: Path, truth: Path, table: Path | None, classes: bool, overwrite: bool, as_json: bool) -> None:
+def command(
+    predictions: Path, truth: Path, table: Path | None, classes: bool, overwrite: bool, as_json: bool
+) -> list[Path]:
     """Score predicted labels PRED against true LABELS: two files, or two folders paired by name.
 
     NAME_labels.tif belongs to NAME.tif; NAME_probability.tif beside it gives the AUC. Where either
@@ -62,6 +64,7 @@ def command(predictions: Path, truth: Path, table: Path | None, classes: bool, o
         say(f"all scores in {table}")
     if evaluation.failures:
         raise BatchError(evaluation.failures, len(evaluation.scores))
+    return [table]
 
 
 def _print_json(evaluation: Evaluation, means: dict[str, Mean]) -> None:

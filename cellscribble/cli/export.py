@@ -46,7 +46,7 @@ def command(
     overwrite: bool,
     as_json: bool,
     **about: str | None,
-) -> None:
+) -> list[Path]:
     """Write model.onnx from the best state in the folder RUN, and compare it with the trained network."""
     if (test_images or test_labels) and not (test_images and test_labels and card):
         raise InputError("--test-images and --test-labels belong together, and to --card: give all three")
@@ -78,3 +78,4 @@ def command(
         found = {} if share is None else {"changed_share": share}
         differences = {str(c.size_px): c.largest_difference for c in comparisons}
         emit("done", model=model.path, differences=differences, **found)
+    return [model.path]

@@ -29,7 +29,7 @@ def answer_in_one_line(args: Sequence[str], work: Callable[[], Any]) -> int:
 
     work : raises, or returns the paths that it made, an exit code, or None
     """
-    handle, path = tempfile.mkstemp(prefix="cellscribble-", suffix=".log")
+    handle, path = _open_log()
     os.dup2(handle, 2)
     os.close(handle)
     sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
@@ -38,13 +38,21 @@ def answer_in_one_line(args: Sequence[str], work: Callable[[], Any]) -> int:
         # A file name that the system's code page lacks must not break the answer.
         sys.stdout.reconfigure(errors="backslashreplace")
     code, answer = _do(work)
-    if code:
+    if code and path:
         answer += f" (log: {path})"
     click.echo(answer, err=True)
     click.echo(answer)
-    if not code:
+    if not code and path:
         _forget(path)
     return code
+
+
+def _open_log() -> tuple[int, str]:
+    """Nowhere, with no path, where no temporary folder can be written to: the work may do without."""
+    try:
+        return tempfile.mkstemp(prefix="cellscribble-", suffix=".log")
+    except OSError:
+        return os.open(os.devnull, os.O_WRONLY), ""
 
 
 def _do(work: Callable[[], Any]) -> tuple[int, str]:

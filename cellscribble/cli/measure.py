@@ -56,7 +56,7 @@ def command(
     quick: bool,
     overwrite: bool,
     as_json: bool,
-) -> None:
+) -> list[Path]:
     """Measure the objects of LABELS, and the channels of IMAGES in them: two files, or two folders paired by name.
 
     Writes MyExpt_Cells.csv and MyExpt_Image.csv, or Parquet, with the columns of CellProfiler. Block by block, so an
@@ -77,3 +77,4 @@ def command(
     say(f"tables: {tables.objects}, {tables.images}")
     if tables.failures:
         raise BatchError(tables.failures, len(tables.rows))
+    return [tables.objects, tables.images]

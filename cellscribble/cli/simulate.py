@@ -28,15 +28,15 @@ Examples:
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace scribbles that exist.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines on stdout.")
-def command(labels: Path, out: Path, share: float, seed: int, overwrite: bool, as_json: bool) -> None:
+def command(labels: Path, out: Path, share: float, seed: int, overwrite: bool, as_json: bool) -> list[Path]:
     """Draw strokes from full LABELS (a file or a folder), one object one number.
 
     Each drawn object gets its 1 px skeleton, and the background as many strokes. The same seed with
     a larger share draws the same strokes and more.
     """
     failures: dict[str, str] = {}
-    files = list_images(labels)
-    for path in files:
+    written: list[Path] = []
+    for path in list_images(labels):
         target = out / f"{image_name(path)}.tif"
         try:
             # A generator of its own for each file: one more image changes no other's strokes.
@@ -46,8 +46,10 @@ def command(labels: Path, out: Path, share: float, seed: int, overwrite: bool, a
         except CellScribbleError as error:
             failures[image_name(path)] = str(error)
             continue
+        written.append(target)
         if as_json:
             emit("scribbles", scribbles=target, n_foreground_px=int((scribbles > 0).sum()))
-    say(f"{len(files) - len(failures)} scribble files in {out}")
+    say(f"{len(written)} scribble files in {out}")
     if failures:
-        raise BatchError(failures, len(files) - len(failures))
+        raise BatchError(failures, len(written))
+    return written

@@ -22,7 +22,7 @@ Examples:
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--overwrite", is_flag=True, help="Replace results that exist.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines on stdout.")
-def command(out: Path, overwrite: bool, as_json: bool) -> None:
+def command(out: Path, overwrite: bool, as_json: bool) -> list[Path]:
     """Finish what 'cellscribble predict --shard' has begun at OUT.
 
     OUT is the folder of the results, NAME_labels.unfinished in it, or the image. Where blocks
@@ -33,3 +33,4 @@ def command(out: Path, overwrite: bool, as_json: bool) -> None:
         jobs = stitch(out, Reporter(bar, as_json=as_json), overwrite)
     if not jobs:
         say(f"nothing is left to stitch: the labels at {out} are finished")
+    return [job.labels for job in jobs]

@@ -13,8 +13,8 @@ Dialog.addString("Strokes (folder; empty: beside the images)", "", 30);
 Dialog.addString("Classes (with commas between, without background)", classes, 20);
 Dialog.addNumber("Width of a stroke", 3, 0, 3, "px");
 Dialog.show();
-images = no_separator(Dialog.getString());
-strokes = no_separator(Dialog.getString());
+images = full_path(Dialog.getString());
+strokes = full_path(Dialog.getString());
 classes = split(toLowerCase(Dialog.getString()), ",");
 width = Dialog.getNumber();
 

@@ -7,33 +7,27 @@ Dialog.create("CellScribble Show labels");
 Dialog.addString("Labels (file; empty: the open image)", "", 30);
 Dialog.addCheckbox("ROIs to the ROI Manager", false);
 Dialog.show();
-labels = no_separator(Dialog.getString());
+labels = full_path(Dialog.getString());
 rois = Dialog.getCheckbox();
 
-temporary = temporary_folder();
+make_temporary();
 if (labels == "") {
-    if (nImages == 0) {
-        remove_folder(temporary);
-        fail("no image is open; open a label image, or give a file as Labels");
-    }
+    if (nImages == 0) fail("no image is open; open a label image, or give a file as Labels");
+    if (bitDepth() == 24) fail("the open image is a colour picture; labels are numbers, one an object, in 8, 16 or 32 bit");
     image = getImageID();
+    run("Select None");
     highest = colour_labels();
-    if (rois) {
-        run("Duplicate...", "title=cellscribble_labels duplicate");
-        saveAs("Tiff", temporary + "labels.tif");
-        close();
-        show_rois(temporary + "labels.tif", temporary + "rois.zip", image);
-        selectImage(image);
+    if (rois && highest > 0) {
+        getDimensions(width, height, channels, slices, frames);
+        save_copy(image, temporary + "labels.tif", channels, slices, frames);
+        show_rois(temporary + "labels.tif", image);
     }
 } else {
     // Python writes them as ImageJ opens them: 32-bit integers, tiles and OME-Zarr it does not.
-    made = exec(python, "-P", "-m", "cellscribble", "--macro", "rois", labels, temporary + "labels.tif");
-    if (!File.exists(temporary + "labels.tif")) remove_folder(temporary);
-    made = answer_of(made);
-    open_labels(temporary + "labels.tif", 0, rois);
+    made = answer_of(exec(python, "-P", "-m", "cellscribble", "--macro", "rois", labels, temporary + "labels.tif"));
+    open_labels(made, 0, rois);
     rename(File.getName(labels));
 }
-remove_folder(temporary);
 done(labels);
 
 // include common.ijm

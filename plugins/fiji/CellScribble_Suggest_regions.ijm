@@ -11,20 +11,22 @@ Dialog.addNumber("Number of boxes", 10);
 Dialog.addNumber("Size of a box", 96, 0, 5, "px");
 Dialog.addString("Input (file or folder; empty: the open image)", "", 30);
 Dialog.addString("Output (folder; empty: beside the input)", "", 30);
+ask_pixel_size();
 Dialog.show();
 model = Dialog.getString();
 number = d2s(Dialog.getNumber(), 0);
 size = d2s(Dialog.getNumber(), 0);
-input = no_separator(Dialog.getString());
-output = no_separator(Dialog.getString());
+input = full_path(Dialog.getString());
+output = full_path(Dialog.getString());
+pixel_size = pixel_size_word(Dialog.getChoice(), "--overwrite");
 if (model == "") fail("no model is chosen; take a model.onnx, a run folder, or train one with CellScribble Train");
 if (!by_macro) call("ij.Prefs.set", "cellscribble.model", model);
 
 if (input == "") {
     if (nImages == 0) fail("no image is open; open one, or give a file or folder as Input");
     image = getImageID();
-    name = file_name(getTitle());
-    temporary = temporary_folder();
+    name = result_name(getTitle());
+    make_temporary();
     out = temporary;
     if (output != "") out = output + File.separator;
     zip = out + name + "_suggestions.zip";
@@ -32,12 +34,9 @@ if (input == "") {
     getDimensions(width, height, channels, slices, frames);
     run("Select None");
     save_copy(image, temporary + name + ".tif", channels, slices, frames);
-    answer = exec(python, "-P", "-m", "cellscribble", "--macro", "suggest", temporary + name + ".tif", "-m", model, "-o", zip, "-n", number, "--size", size, "--overwrite");
-    ok = File.delete(temporary + name + ".tif");
-    if (!File.exists(zip) || output != "") remove_folder(temporary);
-    made = answer_of(answer);
+    made = answer_of(exec(python, "-P", "-m", "cellscribble", "--macro", "suggest", temporary + name + ".tif", "-m", model, "-o", zip, "-n", number, "--size", size, "--overwrite", "--planes", pixel_size));
     show_boxes(zip, image);
-    if (output == "") remove_folder(temporary);
+    if (output == "") done("");
     else done(made);
 } else {
     if (!File.exists(input)) fail("there is no file or folder " + input + "; choose an image, or leave Input empty for the open image");
@@ -47,10 +46,12 @@ if (input == "") {
         if (!File.isDirectory(input)) out = File.getParent(input);
     }
     showStatus("CellScribble looks at " + input + " ...");
-    made = answer_of(exec(python, "-P", "-m", "cellscribble", "--macro", "suggest", input, "-m", model, "-o", out, "-n", number, "--size", size, "--overwrite"));
+    made = answer_of(exec(python, "-P", "-m", "cellscribble", "--macro", "suggest", input, "-m", model, "-o", out, "-n", number, "--size", size, "--overwrite", "--planes", pixel_size));
     if (!File.isDirectory(input)) {
-        open(input);
-        show_boxes(made, getImageID());
+        if (can_open(input)) {
+            open(input);
+            show_boxes(made, getImageID());
+        } else print("CellScribble: the boxes are in " + made + ", but ImageJ cannot open " + input);
     }
     done(made);
     showStatus("CellScribble: boxes in " + out + "; in Annotate the key s goes to them");

@@ -11,10 +11,10 @@ Dialog.addString("Scribbles (folder; empty: beside the images)", "", 30);
 Dialog.addNumber("Minutes", 5);
 Dialog.addString("Output (folder of the run; empty: a new one)", "", 30);
 Dialog.show();
-images = no_separator(Dialog.getString());
-scribbles = no_separator(Dialog.getString());
+images = full_path(Dialog.getString());
+scribbles = full_path(Dialog.getString());
 minutes = Dialog.getNumber();
-output = no_separator(Dialog.getString());
+output = full_path(Dialog.getString());
 
 if (images == "" || !File.exists(images)) fail("there is no folder of images " + images + "; choose one with Images");
 if (scribbles == "") scribbles = images;

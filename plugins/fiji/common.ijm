@@ -5,6 +5,8 @@
 // what was made, or empty, and then "cellscribble.error" says why.
 
 var by_macro = false;
+// A folder of the command's own, gone when it ends.
+var temporary = "";
 
 function begin() {
     // Asked now, since each run() below changes the answer. Joined to a text, since ImageJ compares Java's null with none.
@@ -12,14 +14,23 @@ function begin() {
     if (options != "null") by_macro = true;
     call("ij.Prefs.set", "cellscribble.result", "");
     call("ij.Prefs.set", "cellscribble.error", "");
+    // Without ImageJ's own window nobody sees a dialog, and it would wait for ever.
+    window = "" + call("ij.IJ.getInstance");
+    if (!by_macro && window == "null") {
+        by_macro = true;
+        fail("this ImageJ has no window to ask in; give options, as the macro recorder writes them");
+    }
 }
 
+// Ends a command that went well; `path` is what it made, "" where nothing stays but what is open.
 function done(path) {
+    if (temporary != "") remove_folder(temporary);
     call("ij.Prefs.set", "cellscribble.result", path);
 }
 
 // Ends the command with one line: in a window for a person, in the log for a macro, which no window may stop.
 function fail(message) {
+    if (temporary != "") remove_folder(temporary);
     call("ij.Prefs.set", "cellscribble.error", message);
     showStatus("CellScribble: " + message);
     if (by_macro) {
@@ -50,19 +61,32 @@ function file_name(title) {
     return replace(title, "[/\\\\:*?\"<>|\t\n]", "_");
 }
 
+// The same short enough that _labels.tif fits behind it; a title has no end.
+function result_name(title) {
+    name = file_name(title);
+    return substring(name, 0, minOf(150, lengthOf(name)));
+}
+
+// A path as it was typed: without a separator at its end, and from the root on.
+function full_path(path) {
+    if (path == "") return "";
+    if (!matches(path, "(/|\\\\|[A-Za-z]:).*")) path = call("java.lang.System.getProperty", "user.dir") + File.separator + path;
+    return "" + no_separator(path);
+}
+
 function no_separator(folder) {
     while (lengthOf(folder) > 1 && (endsWith(folder, "/") || endsWith(folder, "\\")))
         folder = substring(folder, 0, lengthOf(folder) - 1);
     return folder;
 }
 
-function temporary_folder() {
+function make_temporary() {
     folder = getDirectory("temp");
     if (!endsWith(folder, File.separator)) folder = folder + File.separator;
     folder = folder + "cellscribble_" + d2s(getTime(), 0) + "_" + d2s(floor(random * 1000000), 0);
     File.makeDirectory(folder);
     if (!File.isDirectory(folder)) fail("the temporary folder " + folder + " cannot be made; free some space there");
-    return folder + File.separator;
+    temporary = folder + File.separator;
 }
 
 function remove_folder(folder) {
@@ -78,6 +102,19 @@ function remove_folder(folder) {
     ok = File.delete(folder);
 }
 
+// Model and image may be of other scales: asked by Predict and by Suggest regions.
+function ask_pixel_size() {
+    Dialog.addChoice("Pixel size unlike the model's", newArray("stop", "rescale", "ignore"), "stop");
+}
+
+// The same for the program. exec() takes a fixed number of words, so `stop` is one that changes nothing.
+function pixel_size_word(choice, stop) {
+    if (choice == "stop") return stop;
+    if (choice == "rescale") return "--rescale";
+    if (choice == "ignore") return "--ignore-pixel-size";
+    fail("a pixel size unlike the model's cannot be met by '" + choice + "'; choose stop, rescale or ignore");
+}
+
 // The open image (its selection's rectangle, its present time point) as a file of its own.
 function save_copy(image, path, channels, slices, frames) {
     selectImage(image);
@@ -89,7 +126,11 @@ function save_copy(image, path, channels, slices, frames) {
         run("Select None");
     }
     ranges = "";
-    if (frames > 1) ranges = " channels=1-" + channels + " slices=1-" + slices + " frames=" + frame;
+    if (frames > 1) {
+        ranges = " channels=1-" + channels + " slices=1-" + slices + " frames=" + frame;
+        // A series of single planes may be a plain stack to ImageJ, which knows no frames.
+        if (!Stack.isHyperstack) ranges = " range=" + frame + "-" + frame;
+    }
     run("Duplicate...", "title=cellscribble_input duplicate" + ranges);
     run("Select None");
     run("Remove Overlay");
@@ -121,11 +162,14 @@ function colour_labels() {
 }
 
 // ROIs of a label file into the ROI Manager, made by Python: exact, and fast.
-function show_rois(labels, zip, image) {
-    made = answer_of(exec(python, "-P", "-m", "cellscribble", "--macro", "rois", labels, zip, "--overwrite"));
-    if (!File.exists(zip)) {
-        fail("the image is too large for ImageJ's ROIs; they were written as tiles: " + made);
+function show_rois(labels, image) {
+    selectImage(image);
+    if (maxOf(getWidth(), getHeight()) > 60535) {
+        print("CellScribble: ImageJ's ROIs end at 60,535 px, this image does not; `cellscribble rois LABELS ROIS.zip` writes them as tiles");
+        return;
     }
+    zip = temporary + "rois.zip";
+    made = answer_of(exec(python, "-P", "-m", "cellscribble", "--macro", "rois", labels, zip));
     fill_manager(zip, image);
     roiManager("show all without labels");
 }
@@ -145,19 +189,35 @@ function fill_manager(zip, image) {
     selectImage(image);
 }
 
-// Opens a label file as it is best seen; `image` (0: none) is what its ROIs are shown on.
+// A label file that ImageJ opens: it knows neither 32-bit integers, which hold more than 65,535 objects, nor tiles.
+function readable(path) {
+    if (indexOf(File.openAsRawString(path, 1000), "ImageJ=") >= 0) return path;
+    return "" + answer_of(exec(python, "-P", "-m", "cellscribble", "--macro", "rois", path, temporary + "readable.tif"));
+}
+
+// Opens labels that Python wrote as they are best seen; `image` (0: none) is what their ROIs are shown on.
 function open_labels(path, image, with_rois) {
-    open(path);
+    open("" + readable(path));
     labels = getImageID();
     rename(File.getName(path));
     highest = colour_labels();
-    if (with_rois) {
-        zip = temporary_folder();
-        if (image == 0) image = labels;
-        if (highest > 0) show_rois(path, zip + "rois.zip", image);
-        remove_folder(zip);
-    }
+    if (image == 0) image = labels;
+    if (with_rois && highest > 0) show_rois(path, image);
     selectImage(labels);
+}
+
+// Whether ImageJ can open an image file. Where its open() cannot, a window says so, for which a macro would wait.
+function can_open(path) {
+    // Fiji's Bio-Formats reads most of what ImageJ itself does not.
+    List.setCommands;
+    if (List.get("Bio-Formats Importer") != "") return true;
+    format = "" + call("ij.io.Opener.getFileFormat", path);
+    if (format == "unknown") return false;
+    if (format != "tif") return true;
+    // Null for tiles, and for a file that is damaged.
+    inside = "" + call("ij.io.Opener.getTiffFileInfo", path);
+    if (inside == "null") return false;
+    return true;
 }
 
 var label_colours =

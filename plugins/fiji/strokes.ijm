@@ -34,7 +34,7 @@ function image_folder() {
 
 function open_image(name) {
     path = "" + images_folder() + name;
-    if (!File.exists(path)) fail("there is no image " + path);
+    if (!can_open(path)) fail("ImageJ cannot open " + path + "; save it as a plain TIFF, or move it away");
     open(path);
     load_strokes();
     load_suggestions();
@@ -51,7 +51,7 @@ function load_strokes() {
     // Killed between two renamings: the one before is still there.
     if (!File.exists(zip) && File.exists(old)) ok = File.rename(old, zip);
     if (File.exists(zip)) {
-        if (!startsWith(File.openAsRawString(zip, 4), "PK" + fromCharCode(3)))
+        if (!startsWith(File.openAsRawString(zip, 4), "PK" + fromCharCode(3)) || !is_sound(zip))
             fail(zip + " is no zip of ROIs; move it away, or save it again from the ROI Manager");
         Overlay.remove;
         setBatchMode(true);
@@ -64,6 +64,14 @@ function load_strokes() {
         if (n == 0) fail(zip + " cannot be read as ROIs; move it away, or save it again from the ROI Manager");
     }
     loaded = loaded + mark;
+}
+
+// Whether ImageJ may unpack a zip. A file of a few MB may be made to fill the memory; what is smaller cannot.
+function is_sound(zip) {
+    if (File.length(zip) < 250000) return true;
+    answer = exec(python, "-P", "-c", "import sys, pathlib; from cellscribble.io.roi_zip import read_zip; list(read_zip(pathlib.Path(sys.argv[1]))); print('OK')", zip);
+    if (startsWith(answer, "OK")) return true;
+    return false;
 }
 
 // All strokes of the present image into its zip, whole or not at all; then, aside, the scribble TIFF.

@@ -130,7 +130,7 @@ def wait_for(condition, timeout_s: float = 90.0, pause_s: float = 0.1):
     return pytest.fail(f"waited {timeout_s:.0f} s in vain")
 
 
-def wait_for_rest(process: subprocess.Popen[str], rest_s: float = 0.5) -> None:
+def wait_for_rest(pid: int, rest_s: float = 0.5) -> None:
     """Until no thread of the program ran, or waited for a processor, for so long: it takes the next stroke or key.
 
     ImageJ starts no tool while one runs, and says nowhere that one has ended; how long one takes depends on what else
@@ -140,11 +140,17 @@ def wait_for_rest(process: subprocess.Popen[str], rest_s: float = 0.5) -> None:
 
     def rests() -> bool:
         nonlocal rests_since
-        if any(_state(task) in "RD" for task in Path(f"/proc/{process.pid}/task").iterdir()):
+        if any(_state(task) in "RD" for task in Path(f"/proc/{pid}/task").iterdir()):
             rests_since = time.monotonic()
         return time.monotonic() - rests_since > rest_s
 
     wait_for(rests, pause_s=0.01)
+
+
+def child_of(process: subprocess.Popen[str]) -> int:
+    """The program that another one has started, once it has."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    return int(wait_for(lambda: children.read_text().split())[0])
 
 
 def _state(task: Path) -> str:

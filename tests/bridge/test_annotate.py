@@ -43,7 +43,7 @@ class Desk:
         self.left, self.top = int(words[0]) + CANVAS_X, int(words[1]) + CANVAS_Y
         assert words[2:] == ["1"]
         # The macro that wrote this is about to end, and no tool starts before.
-        wait_for_rest(self.process)
+        wait_for_rest(self.process.pid)
 
     def move(self, x, y):
         self.imagej.xdotool("mousemove", self.left + x, self.top + y)
@@ -63,12 +63,12 @@ class Desk:
         before = self.names(image)
         self.draw(*points)
         wait_for(lambda: len(self.names(image)) == len(before) + 1)
-        wait_for_rest(self.process)
+        wait_for_rest(self.process.pid)
         return self.names(image)[-1]
 
     def key(self, *keys):
         self.imagej.xdotool("key", *keys)
-        wait_for_rest(self.process)
+        wait_for_rest(self.process.pid)
 
     def names(self, image):
         """Names of the strokes in the file beside the image."""
@@ -149,12 +149,12 @@ def test_switching_between_two_windows_keeps_each_image_s_strokes(imagej, images
         # Some desktops take the first click to bring the window to the front.
         desk.draw((200, 190))
         wait_for(lambda: desk.names("it's 2"))
-        wait_for_rest(desk.process)
+        wait_for_rest(desk.process.pid)
         desk.stroke("it's 2", (30, 80), (70, 80))
         desk.left, desk.top = first
         desk.draw((200, 190))
         wait_for(lambda: len(desk.names("it's 0")) == 2)
-        wait_for_rest(desk.process)
+        wait_for_rest(desk.process.pid)
         desk.stroke("it's 0", (30, 120), (70, 120))
         assert len(desk.names("it's 2")) == 2
         # The click that changed the window is a stroke where it was, not where the mouse was in the other.
@@ -213,14 +213,52 @@ def test_strokes_on_a_hyperstack_keep_channel_slice_and_frame(imagej, images):
     desk = Desk(imagej, images, "Stack.setPosition(2, 3, 1);")
     try:
         desk.stroke("h", (30, 40), (70, 40))
+        # A channel back, by ImageJ's own key; the stroke before stays where it is.
+        desk.key("comma")
         desk.stroke("h", (30, 80), (70, 80))
-        for roi in roifile.roiread(images / "h_rois.zip"):
-            assert (roi.c_position, roi.z_position, roi.t_position) == (2, 3, 1)
+        rois = roifile.roiread(images / "h_rois.zip")
+        assert [(roi.c_position, roi.z_position, roi.t_position) for roi in rois] == [(2, 3, 1), (1, 3, 1)]
         strokes = read_scribbles(images / "h_rois.zip", (4, 200, 240), timepoint=0)
         assert np.unique(np.nonzero(strokes.data == 1)[0]).tolist() == [2]
         assert (read_scribbles(images / "h_rois.zip", (4, 200, 240), timepoint=1).data == -1).all()
     finally:
         desk.end()
+
+
+def test_strokes_on_a_stack_keep_their_plane(imagej, images):
+    for path in images.iterdir():
+        path.unlink()
+    tifffile.imwrite(images / "s.tif", np.zeros((4, 200, 240), np.uint8), imagej=True, metadata={"axes": "ZYX"})
+    desk = Desk(imagej, images, "setSlice(3);")
+    try:
+        desk.stroke("s", (30, 40), (70, 40))
+        desk.key("period")
+        desk.stroke("s", (30, 80), (70, 80))
+        strokes = read_scribbles(images / "s_rois.zip", (4, 200, 240))
+        assert [np.unique(np.nonzero(strokes.data[:, y] == 1)[0]).tolist() for y in (40, 80)] == [[2], [3]]
+    finally:
+        desk.end()
+
+
+def test_a_folder_by_its_relative_path_and_an_image_that_imagej_cannot_open(imagej, images):
+    """The next image is the next that can be opened; the strokes go to the folder that was meant."""
+    (images / "it's 1.tif").write_bytes(b"no image")
+    state = imagej.folder / "state.txt"
+    imagej.run(
+        f"""
+        run("CellScribble Annotate", "images=cells/ classes=nucleus width=3");
+        makeRectangle(3, 3, 9, 9);
+        run("Class nucleus [1]");
+        for (i = 0; i < 100 && !File.exists({quote(images / "it's 0_rois.zip")}); i++) wait(100);
+        wait(500);
+        run("Next image [n]");
+        for (i = 0; i < 100 && !startsWith(getTitle(), "it's 2"); i++) wait(100);
+        File.saveString("" + getTitle() + " " + nImages, {quote(state)});
+        run("Quit");
+        """,
+        mode="-macro",
+    )
+    assert state.read_text() == "it's 2.tif 1"
 
 
 def test_what_cannot_be_saved_is_not_lost(imagej, images):

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ import pytest
 import roifile
 
 from cellscribble.cli.main import run
-from tests.bridge.imagej import JAR, wait_for
+from tests.bridge.imagej import JAR, child_of, wait_for, wait_for_rest
 from tests.bridge.test_annotate import CANVAS_X, CANVAS_Y, images  # noqa: F401
 
 real = pytest.mark.imagej
@@ -58,28 +59,29 @@ def test_strokes_are_in_the_folder_of_scribbles_when_imagej_is_closed(imagej, im
     process = start(imagej, images, strokes, *words)
     try:
         window = wait_for(lambda: imagej.xdotool("search", "--name", r"^it's 0\.tif")).splitlines()[-1]
-        time.sleep(2)
-        left, top = position(imagej, window)
-        # Until Annotate has ended, a moment after the window is there, no tool starts.
-        for _ in range(15):
-            draw(imagej, left, top)
-            time.sleep(2)
-            if (strokes / "it's 0_rois.zip").exists():
-                break
-        time.sleep(2)
+        java = child_of(process)
+
+        def drawn():
+            # Until Annotate has ended, a moment after the window is there, no tool starts.
+            wait_for_rest(java)
+            draw(imagej, *position(imagej, window))
+            wait_for_rest(java)
+            return (strokes / "it's 0_rois.zip").exists()
+
+        wait_for(drawn)
         # File > Quit: without a window manager nothing else closes a window.
         main = imagej.xdotool("search", "--name", "^ImageJ$").splitlines()[-1]
         x, y = position(imagej, main)
         imagej.xdotool("mousemove", x + 20, y + 12, "click", 1)
-        time.sleep(1)
-        imagej.xdotool("key", "Up")
-        time.sleep(0.5)
-        imagej.xdotool("key", "Return")
+        for key in ("Up", "Return"):
+            wait_for_rest(java)
+            imagej.xdotool("key", key)
         err = process.communicate(timeout=60)[1]
     finally:
         if process.poll() is None:
             imagej.screenshot()
-            process.kill()
+            for pid in (child_of(process), process.pid):
+                os.kill(pid, signal.SIGKILL)
             process.communicate()
     assert process.returncode == 0, err
     assert {roi.name.split("_")[0] for roi in roifile.roiread(strokes / "it's 0_rois.zip")} == {"nucleus"}
@@ -89,9 +91,18 @@ def test_strokes_are_in_the_folder_of_scribbles_when_imagej_is_closed(imagej, im
 
 @real
 def test_what_annotate_refuses_comes_back_and_no_window_is_left(imagej, images):  # noqa: F811
-    process = start(imagej, images, imagej.folder / "strokes", "--classes", "9")
-    assert "a class cannot be called '9'" in process.communicate(timeout=120)[1]
-    assert process.returncode == 1
+    """Also where an ImageJ is open already, which would take over what another one is asked for."""
+    environment = {**os.environ, "DISPLAY": imagej.display}
+    open_already = subprocess.Popen(["java", "-cp", str(JAR), "ij.ImageJ"], env=environment)
+    try:
+        wait_for(lambda: imagej.xdotool("search", "--name", "^ImageJ$"))
+        wait_for_rest(open_already.pid)
+        process = start(imagej, images, imagej.folder / "strokes", "--classes", "9")
+        assert "a class cannot be called '9'" in process.communicate(timeout=120)[1]
+        assert process.returncode == 1
+    finally:
+        open_already.kill()
+        open_already.wait()
 
 
 def test_without_fiji_it_says_what_to_install(tmp_path, monkeypatch, capsys, images_folder):

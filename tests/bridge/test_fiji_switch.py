@@ -45,8 +45,11 @@ def test_a_folder_that_is_no_fiji_is_a_failure_and_no_skip(tmp_path, monkeypatch
 
 @needs_sh
 @pytest.mark.parametrize("name", FIJI_PROGRAMS)
-def test_a_launcher_of_each_name_is_started_on_the_macro(tmp_path, monkeypatch, name):
-    """By `annotate` and by the tests; in the copy, and the Fiji that was named stays as it is."""
+def test_a_launcher_of_each_name_is_started_on_the_macro(tmp_path, monkeypatch, name, capsys):
+    """By `annotate` and by the tests; in the copy, and the Fiji that was named stays as it is.
+
+    This one ends without having run the macro, as a Fiji does that is open already.
+    """
     fiji = make_fiji(tmp_path / "Fiji", name, 'printf "%s\\n" "$@" > "$(dirname "$0")/words.txt"')
     monkeypatch.setenv(VARIABLE, str(fiji))
     assert given_fiji() == fiji
@@ -57,7 +60,8 @@ def test_a_launcher_of_each_name_is_started_on_the_macro(tmp_path, monkeypatch, 
     assert sorted(p.name for p in fiji.rglob("*")) == sorted(["plugins", "jars", name])
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a.tif").write_bytes(b"x")
-    assert cellscribble(["annotate", str(tmp_path / "images"), str(tmp_path / "s"), "--fiji", str(fiji)]) == 0
+    assert cellscribble(["annotate", str(tmp_path / "images"), str(tmp_path / "s"), "--fiji", str(fiji)]) == 1
+    assert "ended before Annotate began; if it is open already close it" in capsys.readouterr().err
     option, macro = (fiji / "words.txt").read_text().splitlines()
     assert (option, macro.rpartition("/")[2]) == ("-macro", "annotate.ijm")
 

@@ -1,6 +1,5 @@
 """Predict, Show labels and Train as commands of the real ImageJ."""
 
-import time
 import zipfile
 
 import numpy as np
@@ -110,13 +109,150 @@ def test_rois_are_in_the_roi_manager(place):
     assert lines[3][0] == "windows 2"
 
 
+def test_a_selection_beyond_the_border_and_labels_that_were_selected_on_lie_where_they_are(place):
+    lines = run(
+        place,
+        """
+        open(IMAGE);
+        makeRectangle(-10, -10, 50, 70);
+        run("CellScribble Predict", "model=[" + MODEL + "] output=[" + FOLDER + "/out]");
+        line = image_line(); report(line);
+        makeRectangle(30, 0, 34, 48);
+        run("CellScribble Show labels", "rois");
+        roiManager("select", 0);
+        Roi.getBounds(x, y, w, h);
+        report("" + roiManager("count") + " " + x);
+        selectImage(1);
+        makeRectangle(100, 100, 5, 5);
+        run("CellScribble Predict", "model=[" + MODEL + "]");
+        report("beside");
+        """,
+        mode="-macro",
+    )
+    assert lines[0][0].split(",")[2::2] == ["64x48x1", "1"]
+    whole = tifffile.imread(place.folder / "out" / "two disks_labels.tif")
+    y, x = np.nonzero(whole)
+    assert (y.mean(), x.mean()) == pytest.approx((24, 12), abs=0.5)
+    assert sorted(p.name for p in (place.folder / "out").iterdir()) == [
+        "two disks_labels.json",
+        "two disks_labels.tif",
+    ]
+    assert lines[1][0] == f"1 {x.min()}"
+    assert "the selection lies beside the image" in lines[2][1]
+
+
+def test_stacks_series_and_pixels_of_another_size(place):
+    """A 2D model sees the planes of a stack, of a series the present one, and rescales where it was told to."""
+    planes = np.stack([disks()[0]] * 3)
+    planes[2, :, 30:] = 0
+    for axis in "ZT":
+        tifffile.imwrite(place.folder / f"{axis}.tif", planes, imagej=True, metadata={"axes": f"{axis}YX"})
+    half = {"imagej": True, "resolution": (4, 4), "metadata": {"unit": "um"}}
+    tifffile.imwrite(place.folder / "fine.tif", disks()[0].repeat(2, 0).repeat(2, 1), **half)
+    lines = run(
+        place,
+        """
+        open(FOLDER + "/Z.tif"); makeRectangle(0, 0, 40, 48);
+        run("CellScribble Predict", "model=[" + MODEL + "]");
+        line = image_line(); report(line);
+        open(FOLDER + "/T.tif"); setSlice(3);
+        run("CellScribble Predict", "model=[" + MODEL + "]");
+        line = image_line(); report(line);
+        open(FOLDER + "/fine.tif");
+        fine = getImageID();
+        run("CellScribble Predict", "model=[" + MODEL + "]");
+        report("stop");
+        run("CellScribble Suggest regions", "model=[" + MODEL + "] pixel=other");
+        report("other");
+        run("CellScribble Predict", "model=[" + MODEL + "] pixel=rescale");
+        line = image_line(); report(line);
+        selectImage(fine);
+        run("CellScribble Suggest regions", "model=[" + MODEL + "] pixel=ignore");
+        report("ignore");
+        """,
+    )
+    assert lines[0][0].startswith("Z.tif labels,16,64x48x3,")
+    assert lines[0][0].endswith(",1")
+    assert lines[1][0].startswith("T.tif labels,16,64x48x1,")
+    assert lines[1][0].endswith(",1")
+    assert "--rescale resamples the image" in lines[2][1]
+    assert "choose stop, rescale or ignore" in lines[3][1]
+    assert lines[4][0].startswith("fine.tif labels,16,128x96x1,0.250 ")
+    assert lines[4][0].endswith(",2")
+    assert lines[5][1] == ""
+
+
+def test_more_objects_than_16_bits_count_are_shown(place):
+    """Python stores them as 32-bit integers, which ImageJ does not open."""
+    dots = np.zeros((1100, 1100), np.uint8)
+    for y, x in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        dots[y::4, x::4] = 255
+    tifffile.imwrite(place.folder / "dots.tif", dots)
+    parameters = {"threshold": 0.4, "smallest_object_px": 1}
+    write_model(place.folder / "model.onnx", metadata(segmenter_parameters=parameters))
+    lines = run(
+        place,
+        """
+        options = "model=[" + MODEL + "] ";
+        run("CellScribble Predict", options + "input=[" + FOLDER + "/dots.tif] output=[" + FOLDER + "/out]");
+        line = image_line(); report(line);
+        open(FOLDER + "/dots.tif");
+        makeRectangle(0, 0, 1100, 1080);
+        run("CellScribble Predict", "model=[" + MODEL + "]");
+        line = image_line(); report(line);
+        """,
+    )
+    assert lines[0][0].startswith("dots_labels.tif,32,1100x1100x1,")
+    assert lines[0][0].endswith(",75625")
+    assert lines[0][2] == f"{place.folder}/out/dots_labels.tif"
+    assert lines[1][0].startswith("dots.tif labels,32,1100x1100x1,")
+    assert lines[1][0].endswith(",74250")
+
+
+def test_an_image_beyond_imagej_s_rois_is_shown_without_them(place):
+    wide = np.zeros((48, 61_000), np.uint8)
+    wide[:, -64:] = disks()[0]
+    tifffile.imwrite(place.folder / "wide.tif", wide)
+    lines = run(
+        place,
+        """
+        run("CellScribble Predict", "model=[" + MODEL + "] input=[" + FOLDER + "/wide.tif] rois");
+        line = image_line(); report(line);
+        """,
+    )
+    assert lines[0][0].startswith("wide_labels.tif,16,61000x48x1,")
+    assert lines[0][1:] == ["", f"{place.folder}/cellscribble_out/wide_labels.tif"]
+
+
+def test_titles_that_are_no_file_names(place):
+    titles = ["a/b: c*?.tif", "", "..", "-m.tif", 'it\'s "q" $HOME `x`', "caf\xe9 \u7ec6\u80de.ome.tif", "long" * 70]
+    calls = "".join(
+        f"""
+        open(IMAGE); rename({quote(title)});
+        run("CellScribble Predict", "model=[" + MODEL + "]");
+        title = "" + getTitle(); report(title);
+        close("*");
+        """
+        for title in titles
+    )
+    lines = run(place, calls, timeout_s=240)
+    assert lines == [[f"{title} labels", "", ""] for title in titles]
+
+
 def test_what_fails_is_one_line_and_nothing_hangs(place):
     tifffile.imwrite(place.folder / "colour.tif", np.zeros((48, 64, 3), np.uint8), photometric="rgb")
+    tiles = {"compression": "zlib", "tile": (16, 16)}
+    tifffile.imwrite(place.folder / "tiles.tif", disks()[0], **tiles)
     (place.folder / "readonly.txt").write_text("x")
     lines = run(
         place,
         """
         run("CellScribble Predict", "model=[" + MODEL + "]"); report("no image");
+        run("CellScribble Predict"); report("no options");
+        run("CellScribble Train", ""); report("nothing said");
+        options = "model=[" + MODEL + "] size=16 input=[" + FOLDER + "/tiles.tif] ";
+        run("CellScribble Suggest regions", options + "output=[" + FOLDER + "/boxes]");
+        report("tiles are looked at");
         open(IMAGE);
         run("CellScribble Predict", "model=[" + MODEL + ".gone]"); report("no model");
         run("CellScribble Predict", "rois"); report("no model named");
@@ -130,6 +266,7 @@ def test_what_fails_is_one_line_and_nothing_hangs(place):
         close();
         open(FOLDER + "/colour.tif");
         run("CellScribble Predict", "model=[" + MODEL + "]"); report("colour");
+        run("CellScribble Show labels", "labels=[]"); report("coloured labels");
         report("images " + nImages);
         """,
         timeout_s=240,
@@ -146,8 +283,12 @@ def test_what_fails_is_one_line_and_nothing_hangs(place):
     assert "there is no model file" in errors["no model to suggest"]
     assert "there is no file or folder /no/such" in errors["nothing to look at"]
     assert "the model expects 1 channel (DAPI)" in errors["colour"]
+    assert "the open image is a colour picture" in errors["coloured labels"]
+    for silent in ("no options", "nothing said"):
+        assert "no window to ask in; give options" in errors[silent]
     assert "images 1" in errors
-    assert all(result == "" for _, _, result in lines)
+    assert errors["tiles are looked at"] == ""
+    assert all(result == "" for what, _, result in lines if what != "tiles are looked at")
     # Nothing lies about but the logs that the errors name.
     assert {p.suffix for p in (place.folder / "tmp").glob("*cellscribble*")} == {".log"}
 
@@ -161,9 +302,21 @@ def test_strokes_that_cannot_be_used_are_told_in_one_line(place):
         tifffile.imwrite(folder / "a.tif", disks()[0])
         with zipfile.ZipFile(folder / "a_rois.zip", "w") as archive:
             archive.writestr(inner, entry)
+    for name in ("bomb", "broken"):
+        (place.folder / name).mkdir()
+        tifffile.imwrite(place.folder / name / "a.tif", disks()[0])
+    with (
+        zipfile.ZipFile(place.folder / "bomb" / "a_rois.zip", "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("nucleus_1.roi", "w") as big,
+    ):
+        for _ in range(5):
+            big.write(bytes(64 << 20))
+    (place.folder / "broken" / "a.tif").write_bytes(b"no image")
     lines = run(
         place,
         """
+        run("CellScribble Annotate", "images=[" + FOLDER + "/bomb] classes=[nucleus] width=3"); report("bomb");
+        run("CellScribble Annotate", "images=[" + FOLDER + "/broken] classes=[nucleus] width=3"); report("broken");
         run("CellScribble Train", "images=[" + FOLDER + "/harm] minutes=0.1"); report("harm");
         run("CellScribble Train", "images=[" + FOLDER + "/alien] minutes=0.1"); report("alien");
         run("CellScribble Annotate", "images=[" + FOLDER + "/alien] strokes=[/proc] classes=[nucleus] width=3");
@@ -176,6 +329,8 @@ def test_strokes_that_cannot_be_used_are_told_in_one_line(place):
     errors = {what: error for what, error, _ in lines}
     assert "leads out of its folder" in errors["harm"]
     assert not list(place.folder.rglob("out.roi"))
+    assert "bomb/a_rois.zip is no zip of ROIs; move it away" in errors["bomb"]
+    assert "ImageJ cannot open" in errors["broken"]
     assert "px but the image is (48, 64)" in errors["alien"]
     assert "draw them on this image" in errors["alien"]
     assert "nothing can be saved in /proc; give a folder of your own as Strokes" in errors["proc"]
@@ -254,40 +409,60 @@ def press_ok(place, command):
     if window and corner:
         x, y, width, height = (int(corner[name]) for name in ("X", "Y", "WIDTH", "HEIGHT"))
         place.xdotool("mousemove", x + width - 39, y + height - 21, "click", 1)
-        time.sleep(1)
     return window
 
 
 @pytest.mark.parametrize(
-    ("command", "options"),
-    [("Predict", "input=[] output=[] rois"), ("Suggest regions", "number=10 size=96 input=[] output=[]")],
+    ("command", "options", "made"),
+    [
+        ("Annotate", "images=[FOLDER/cells/] strokes=[] classes=nucleus width=3", "FOLDER/cells/a.tif"),
+        ("Train", "images=[FOLDER/cells/] scribbles=[] minutes=0.050 output=[]", "/model.onnx"),
+        ("Predict", "model=[FOLDER/model.onnx] input=[] output=[] rois pixel=stop", ""),
+        ("Suggest regions", "model=[FOLDER/model.onnx] number=10 size=96 input=[] output=[] pixel=stop", ""),
+        ("Show labels", "labels=[]", ""),
+    ],
 )
-def test_the_recorder_writes_what_replays(place, command, options):
-    """The dialog, answered by its button OK, is recorded as the call that a macro makes, when the command ends."""
+def test_what_the_recorder_writes_runs_again(place, disks_2d, command, options, made):
+    """The dialog, answered by its button OK, is recorded as one call, which does the same again without a window."""
+    (place.folder / "cells").mkdir()
+    tifffile.imwrite(place.folder / "cells" / "a.tif", disks_2d.image.data[0])
+    save_scribbles(place.folder / "cells" / "a_scribbles.tif", disks_2d.scribbles)
+    train = place.plugins / "plugins" / "CellScribble" / "CellScribble_Train.ijm"
+    train.write_text(train.read_text().replace('"Minutes", 5', '"Minutes", 0.05'))
     out = place.folder / "recorded.txt"
     macro = f"""
         open({quote(place.folder / "two disks.tif")});
         call("ij.Prefs.set", "cellscribble.model", {quote(place.folder / "model.onnx")});
+        call("ij.Prefs.set", "cellscribble.images", {quote(place.folder / "cells")});
+        call("ij.Prefs.set", "cellscribble.classes", "nucleus");
         run("Record...");
         doCommand("CellScribble {command}");
-        for (i = 0; i < 700 && !isOpen("ROI Manager"); i++) wait(100);
-        // That is nearly the last that both do.
-        wait(3000);
-        selectWindow("Recorder");
-        text = getInfo("window.contents");
-        if (text == "") text = getInfo("selection.name");
+        // The line is written when the command has ended.
+        text = "";
+        while (indexOf(text, "CellScribble {command}") < 0) {{
+            wait(200);
+            selectWindow("Recorder");
+            text = getInfo("window.contents");
+        }}
         File.saveString(text, {quote(out)});
     """
     process = place.start("-macro", macro)
     try:
         wait_for(lambda: dialog(place, command))
         # It may still be on its way to its place: click OK until it is gone.
-        wait_for(lambda: not press_ok(place, command))
+        wait_for(lambda: not press_ok(place, command), pause_s=1)
         wait_for(out.exists)
     finally:
         place.screenshot()
         process.kill()
         process.communicate()
-    model = place.folder / "model.onnx"
-    line = f'run("CellScribble {command}", "model=[{model}] {options}");'
-    assert line in out.read_text(encoding="utf-8")
+    options = options.replace("FOLDER", str(place.folder))
+    # ImageJ's own warning, that a path is not ASCII, stands in brackets.
+    lines = [line for line in out.read_text(encoding="utf-8").splitlines() if not line.strip().startswith("<<")]
+    assert lines == [f'run("CellScribble {command}", "{options}");']
+    call = "+".join(quote(part) for part in ("", options))
+    ((_, error, result),) = run(
+        place, f'open(IMAGE); run("CellScribble {command}", {call}); report("");', mode="-macro"
+    )
+    assert error == ""
+    assert result.endswith(made.replace("FOLDER", str(place.folder)))

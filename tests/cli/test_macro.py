@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 import tifffile
 
+from cellscribble.cli.main import COMMANDS
+from cellscribble.io.ome_zarr import write_ome_zarr
 from tests.infer.analytic import disks, write_model
 
+PLUGINS = Path(__file__).parents[2] / "plugins" / "fiji"
 BUG = """
 import sys, click
 from cellscribble.cli import main
@@ -88,6 +91,65 @@ def test_a_bug_of_ours_is_one_line_and_the_log_has_its_traceback(place):
     assert "Traceback" in log_of(line)
 
 
+def test_no_command_says_a_word_on_stderr_when_it_is_called_wrongly(place):
+    """All of them in one process, whose stderr is the log of one after the other."""
+    code = (
+        "from cellscribble.cli import main\nfor name in main.COMMANDS: main.run(['--macro', name, '--no-such-option'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=place, check=True)
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(COMMANDS)
+    for line in lines:
+        assert re.match(r"ERROR No such option.*--no-such-option.*; see docs/cli.md", line)
+        log_of(line)
+
+
+def test_each_command_answers_with_the_files_it_made(place):
+    write_ome_zarr(place / "slide.zarr", disks(), "CYX", kind="image")
+    (place / "Fiji" / "plugins").mkdir(parents=True)
+    fiji = "Fiji/plugins/CellScribble"
+    commands = {
+        "predict imgs/a.tif -m model.onnx": ["cellscribble_out/a_labels.tif"],
+        "rois cellscribble_out/a_labels.tif rois.zip": ["rois.zip"],
+        "rois rois.zip back.tif --like imgs/a.tif --labels": ["back.tif"],
+        "simulate back.tif -o strokes --share 1": ["strokes/back.tif"],
+        "evaluate back.tif cellscribble_out/a_labels.tif": ["scores.csv"],
+        "measure back.tif imgs/a.tif -o tables": ["tables/MyExpt_Cells.csv", "tables/MyExpt_Image.csv"],
+        "suggest imgs/a.tif -m model.onnx --size 16 -o boxes.zip": ["boxes.zip"],
+        "predict slide.zarr -m model.onnx --shard 1/1": [],
+        "stitch slide_labels.unfinished": ["slide_labels.zarr"],
+        "fiji-install Fiji": [f"{fiji}/{path.name}" for path in sorted(PLUGINS.glob("CellScribble_*.ijm"))]
+        + [f"{fiji}/tools.txt"],
+        "info model.onnx": [],
+        "methods": [],
+        "doctor": [],
+        "--version": [],
+        "--help": [],
+    }
+    for words, files in commands.items():
+        code, line = call("--macro", *words.split(), cwd=place)
+        assert (code, line) == (0, " ".join(["OK", "\t".join(str(place / file) for file in files)]).strip()), words
+        assert all((place / file).exists() for file in files)
+
+
+def test_without_a_temporary_folder_there_is_an_answer_and_no_log(place):
+    code = (
+        "import tempfile\n"
+        "def full(*args, **named): raise OSError(28, 'No space left on device')\n"
+        "tempfile.mkstemp = full\n"
+        "from cellscribble.cli import main\n"
+        "main.run(['--macro', 'info', 'gone.onnx'])\n"
+        "raise SystemExit(main.run(['--macro', 'info', 'model.onnx']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=place, check=True)
+    lines = [line for line in done.stdout.splitlines() if line.startswith(("OK", "ERROR"))]
+    assert done.stderr == ""
+    assert lines[0].startswith("ERROR there is no model file")
+    assert "log:" not in lines[0]
+    assert lines[1:] == ["OK"]
+
+
 def test_train_answers_with_the_model(place, disks_2d):
     from cellscribble.io.scribbles import save_scribbles
 
@@ -95,3 +157,5 @@ def test_train_answers_with_the_model(place, disks_2d):
     save_scribbles(place / "strokes.tif", disks_2d.scribbles)
     code, line = call("--macro", "train", "disk.tif", "strokes.tif", "--epochs", "2", "-o", "run", cwd=place)
     assert (code, line) == (0, f"OK {place}/run/model.onnx")
+    code, line = call("--macro", "export", "run", "-o", "shared.onnx", cwd=place)
+    assert (code, line) == (0, f"OK {place}/shared.onnx")
