@@ -99,10 +99,8 @@ def fit_intensity(image: ImageVolume, rule: IntensityRule, without: Unreadable =
     if rule.kind == "range":
         high = _dtype_maximum(sample)
         return Intensity((0.0,) * len(flat), (high,) * len(flat))
-    # numpy has no percentiles of bool, which masks saved as images are.
-    numbers = flat.view(np.uint8) if flat.dtype.kind == "b" else flat
-    low, high_values = np.percentile(numbers, [rule.low_percent, rule.high_percent], axis=1)
-    return Intensity(*_widen(numbers, low, high_values))
+    low, high_values = np.percentile(flat, [rule.low_percent, rule.high_percent], axis=1)
+    return Intensity(*_widen(flat, low, high_values))
 
 
 def _check_finite(pixels: npt.NDArray[Any], whose: str) -> None:

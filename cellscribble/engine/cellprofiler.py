@@ -19,7 +19,7 @@ from cellscribble.engine.outputs import DEFAULT_OUT, Job
 from cellscribble.engine.tiles import tiles
 from cellscribble.io.atomic import check_writable, save_text
 from cellscribble.io.cppipe import ENDING, cellprofiler_name, pipeline_2d, pipeline_3d
-from cellscribble.io.images import has_alpha, open_image
+from cellscribble.io.images import is_plain_grey, open_image
 from cellscribble.io.tiff import save_image, save_labels
 from cellscribble.measure.features import full_scale
 
@@ -105,8 +105,7 @@ class CellProfilerFolder:
         file = Path(job.image)
         plain = file.suffix.lower() in PLAIN_SUFFIXES and image.axes == "CYX" and image.n_channels == 1
         # CellProfiler takes grey and alpha for colours, and bits for values of 0 and 1 of 255.
-        plain = plain and image.data.dtype.kind != "b" and not has_alpha(file)
-        stays = file if plain and self._as_stored and level == 0 else None
+        stays = file if plain and self._as_stored and level == 0 and is_plain_grey(file) else None
         self._add(job.name, np.asarray(labels.data[0]), image, {}, stays)
 
     def _add(
@@ -174,8 +173,6 @@ def _as_files_hold(data: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """A channel in a type that TIFFs are written in, which CellProfiler reads as it would read the channel's own."""
     if data.dtype in (np.uint8, np.uint16) or data.dtype.kind == "f":
         return data
-    if data.dtype.kind == "b":
-        return data.astype(np.uint8) * np.uint8(255)
     return (data / full_scale(data.dtype)).astype(np.float32)
 
 

@@ -221,13 +221,14 @@ def read_picture(path: Path) -> tuple[np.ndarray[Any, Any], str]:
         ) from error
 
 
-def has_alpha(path: Path) -> bool:
-    """Whether a PNG or TIFF says how opaque its pixels are; False of one that Pillow cannot open."""
+def is_plain_grey(path: Path) -> bool:
+    """Whether a PNG or TIFF of one channel holds grey values of whole bytes: no bits, and nothing about how opaque
+    they are. True of one that Pillow cannot open."""
     try:
         with Image.open(path) as picture:
-            return bool(picture.has_transparency_data)
+            return picture.mode != "1" and not picture.has_transparency_data
     except OSError:
-        return False
+        return True
 
 
 def _open_picture(path: Path, name: str, axes: str | None, timepoint: int | None) -> ImageVolume:

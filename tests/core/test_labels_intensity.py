@@ -52,14 +52,6 @@ def test_a_constant_image_is_refused():
         fit_intensity(ImageVolume(np.zeros((1, 4, 4), np.uint8), "CYX"), IntensityRule())
 
 
-def test_an_image_of_two_values_is_one_of_0_and_1():
-    data = np.zeros((1, 8, 9), bool)
-    data[0, 2:5, 3:7] = True
-    for kind in ("percentile", "range"):
-        fitted = fit_intensity(ImageVolume(data, "CYX"), IntensityRule(kind, 0.5, 99.8))
-        np.testing.assert_array_equal(fitted.apply(data), data.astype(np.float32))
-
-
 def test_sparse_spots_use_the_full_range():
     data = np.zeros((1, 100, 100), np.uint8)
     data[0, 5, 5] = 200
