@@ -13,8 +13,8 @@ from typing import Any, Protocol, TypeVar
 T = TypeVar("T")
 
 ROOM_PX = 1 << 22
-"""Pixels of all images that are worked on at once; a larger image has the room for itself. Two cores with images of
-1024 x 1024 px hold about as much memory with it as one image of 16 Mpixel takes alone."""
+"""Pixels of all images that are worked on at once; a larger image has the room for itself. On two cores images of
+1024 x 1024 px take 880 MiB so."""
 
 MOST_AT_ONCE = 8
 """Images in the network at once; of more cores each image has several."""
