@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import zarr
-from table import append_row
+from table import print_rows
 
 from cellscribble.bundle import Model, open_model
 from cellscribble.core.blocks import BlockGrid, padded_block, read_padded
@@ -170,12 +170,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     print(f"{platform.machine()}, {usable_cores()} cores; speeds in Mpixel/s", flush=True)
-    for number, row in enumerate(rows(arguments)):
-        if number == 0:
-            print("".join(f"{name:>16}" for name in row))
-        print("".join(f"{value:>16}" for value in row.values()), flush=True)
-        if arguments.out is not None:
-            append_row(arguments.out, list(row), row)
+    print_rows(rows(arguments), 16, arguments.out)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+
+def print_rows(rows: Iterable[dict[str, Any]], width: int, out: Path | None) -> None:
+    """Print rows as they come, in columns so wide, and append each to a CSV where there is one."""
+    for number, row in enumerate(rows):
+        if number == 0:
+            print("".join(f"{name:>{width}}" for name in row))
+        print("".join(f"{value!s:>{width}}" for value in row.values()), flush=True)
+        if out is not None:
+            append_row(out, list(row), row)
 
 
 def append_row(path: Path, columns: Sequence[str], row: dict[str, Any]) -> None:

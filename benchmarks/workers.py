@@ -18,10 +18,11 @@ from typing import Any
 
 from engine import predict
 from kills import contents
-from table import append_row
+from table import print_rows
 
 from cellscribble.bundle import open_model
 from cellscribble.infer.find_model import find_model
+from cellscribble.infer.runner import usable_cores
 from cellscribble.io.images import open_image
 
 
@@ -63,13 +64,8 @@ def main() -> None:
     parser.add_argument("--model", default="nuclei_fluorescence")
     parser.add_argument("--out", type=Path, help="append the rows to this CSV")
     arguments = parser.parse_args()
-    print(f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores")
-    for number, row in enumerate(rows(arguments)):
-        if number == 0:
-            print("".join(f"{name:>12}" for name in row))
-        print("".join(f"{value!s:>12}" for value in row.values()), flush=True)
-        if arguments.out is not None:
-            append_row(arguments.out, list(row), row)
+    print(f"{platform.machine()}, {usable_cores()} cores")
+    print_rows(rows(arguments), 12, arguments.out)
 
 
 if __name__ == "__main__":

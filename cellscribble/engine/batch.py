@@ -32,15 +32,14 @@ def predict_files(
     """Segment all images that `inputs` mean and write the results.
 
     Labels are written last: where they are, all that belongs to them is there. Small images are segmented several at
-    once, and told of in their order.
+    once, and told of in their order. Of several images those that the same command has done before it was stopped are
+    left as they are.
 
     Parameters
     ----------
     report : hears the events "start", "workers", "image", "plan", "progress", "done", "shard", "failed",
         "cellprofiler"; from several threads, but one at a time
     open_runner : given the model and the name of the device
-
-    Of several images those that the same command has done before it was stopped are left as they are.
 
     Returns
     -------
@@ -111,7 +110,7 @@ def jobs_for(
         form=options.format,
         into=options.into_image,
         dry_run=options.dry_run,
-        **({} if ours is None else {"is_ours": ours}),
+        is_ours=ours,
     )
 
 

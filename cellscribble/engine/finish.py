@@ -84,13 +84,7 @@ def _stitch(index: int, folder: Path, report: Report, overwrite: bool) -> Job:
     def progress(done: float, total: float, words: str = "") -> None:
         report("progress", index=index, name=job.name, done=done, total=total, words=words)
 
-    fit = check_fit(
-        image,
-        model.metadata,
-        rescale=options.rescale,
-        ignore_pixel_size=options.ignore_pixel_size,
-        planes=options.planes,
-    )
+    fit = check_fit(image, model.metadata, **options.fitting)
     found = segment_to_zarr(job, image, fit, model, None, options, record, progress)
     assert found is not None
     report_done(report, index, job, found, start)

@@ -94,14 +94,7 @@ class Segmenting:
         def planned(plan: Plan, work: Work, goes_on: bool) -> None:
             report("plan", index=index, image=job.image, **forecast_blocks(job, plan, work, options, goes_on=goes_on))
 
-        fit = check_fit(
-            image,
-            model.metadata,
-            rescale=options.rescale,
-            ignore_pixel_size=options.ignore_pixel_size,
-            planes=options.planes,
-            levels_um=level.pixel_sizes_um,
-        )
+        fit = check_fit(image, model.metadata, levels_um=level.pixel_sizes_um, **options.fitting)
         if job.by_blocks:
             assert planner is not None
             cluster = self.cluster
@@ -143,11 +136,9 @@ class Segmenting:
             as_classes=options.as_classes,
             threshold=options.threshold,
             block_px=options.block_px,
-            rescale=options.rescale,
-            ignore_pixel_size=options.ignore_pixel_size,
-            planes=options.planes,
             runner=self.narrow if fill_all_cores else self.runner,
             progress=progress,
+            **options.fitting,
         )
         found = {
             "segmenter": {"name": prediction.segmenter, "parameters": prediction.segmenter_parameters},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from cellscribble.core.errors import InputError
 from cellscribble.engine.shards import Shard
@@ -58,6 +59,11 @@ class PredictOptions:
             raise InputError("--workers, --scheduler and --shard exclude each other; give one")
         if self.cellprofiler and self.shard is not None:
             raise InputError("--cellprofiler writes one folder for all images, so --shard cannot share it; give one")
+
+    @property
+    def fitting(self) -> dict[str, Any]:
+        """How an image is put to a model, by the names of `check_fit`."""
+        return {"rescale": self.rescale, "ignore_pixel_size": self.ignore_pixel_size, "planes": self.planes}
 
     @property
     def lazy(self) -> bool:

@@ -87,7 +87,7 @@ def plan_jobs(
     form: str = AUTO,
     into: str | None = None,
     dry_run: bool = False,
-    is_ours: Callable[[Job], bool] = lambda job: False,
+    is_ours: Callable[[Job], bool] | None = None,
 ) -> list[Job]:
     """One job for each image that `inputs` mean.
 
@@ -102,8 +102,8 @@ def plan_jobs(
     form : of the results, "zarr" or "tiff"; "auto" is OME-Zarr for an OME-Zarr or a huge image
     into : name under which labels are put into their image, which has to be an OME-Zarr
     dry_run : folders are looked at only: nothing is made
-    is_ours : whether what is there was made by the same command. Of several images those that are done are left
-        as they are then; if all are, they exist already
+    is_ours : whether what is there was made by the same command; None asks nothing. Of several images those that
+        are done are left as they are then; if all are, they exist already
 
     Raises
     ------
@@ -133,7 +133,7 @@ def plan_jobs(
     if shard is not None:
         whole = [job for job in jobs if not job.by_blocks]
         jobs = [job for job in jobs if job.by_blocks or job in whole[part(len(whole), shard)]]
-    if not overwrite:
+    if is_ours is not None and not overwrite:
         marked = [_marked(job, is_ours) for job in jobs]
         jobs = jobs if shard is None and all(job.done for job in marked) else marked
     # A run that was interrupted while it moved its results out has some there already; `check_targets` looks closer.

@@ -161,14 +161,7 @@ def _look_at(
     """The least sure boxes of one image in its own pixels, its shape (y, x), and notes."""
     level = choose_level(path, model.metadata, options)
     image = open_image(path, axes=options.axes, timepoint=options.timepoint, level=level.index)
-    fit = check_fit(
-        image,
-        model.metadata,
-        rescale=options.rescale,
-        ignore_pixel_size=options.ignore_pixel_size,
-        planes=options.planes,
-        levels_um=level.pixel_sizes_um,
-    )
+    fit = check_fit(image, model.metadata, levels_um=level.pixel_sizes_um, **options.fitting)
     seen = image if fit.shape is None else seen_as(image, fit.shape)
     scale = np.divide(seen.spatial_shape, image.spatial_shape)
     box_px = [
