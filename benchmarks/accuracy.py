@@ -7,7 +7,7 @@
 Without --set, --strokes and --methods: all of them. The sets and their layout are in sets.py. Training and scoring are
 those of `cellscribble compare`: masks are read after training, for scoring only, but by full_supervision;
 each model is scored with its edge level on and off. The seconds run from the opened files to the written model. With
---pace, which names the kept runs of an undisturbed machine, budgets are numbers of steps (see pace.py). Rows that
+--pace FILE, the paces of an undisturbed machine (paces.csv), budgets are numbers of steps (see pace.py). Rows that
 --out has already are not made again; with --keep a run that was stopped or killed goes on from its last state, and
 where its budget is one of steps (--pace, --epochs) it ends as if nothing had happened. write_table.py makes the
 tables of README.md from the CSV.
@@ -22,7 +22,6 @@ os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as `cellscribble train` sets 
 import argparse
 import json
 import math
-import platform
 import sys
 import tempfile
 import time
@@ -31,7 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
+from machine import machine
 from pace import pace_of, paced
 from sets import SETS, Places, places_of
 from table import append_rows, read_rows
@@ -140,17 +139,6 @@ def rows_of(run: Run, training_set: TrainingSet, exam: Exam, arguments: argparse
     return [{**vars(run), **about, **{k: _plain(v) for k, v in row.items()}} for row in found.rows]
 
 
-def machine(device: str) -> str:
-    """Processor or graphics card, and the version of torch."""
-    if device != "cpu" and torch.cuda.is_available():
-        return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    name = names[0] if names else platform.processor() or platform.machine()
-    return f"{os.cpu_count()} cores of {name}, torch {torch.__version__}"
-
-
 def _cell(value: Any) -> str:
     return f"{value:10.4f}" if isinstance(value, float) else f"{value!s:>10.21}"
 
@@ -185,7 +173,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--set-flag", nargs="*", default=[], metavar="KEY=VALUE", help="further settings of a run")
     parser.add_argument("--keep", type=Path, help="keep the run folders here")
-    parser.add_argument("--pace", type=Path, help="folder of kept runs made while the machine was alone")
+    parser.add_argument("--pace", type=Path, help="budgets as steps at these paces (paces.csv)")
     parser.add_argument("--out", type=Path, help="append the rows to this CSV")
     arguments = parser.parse_args()
     done = {tuple(row[name] for name in KEY) for row in (read_rows(arguments.out) if arguments.out else [])}

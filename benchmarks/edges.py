@@ -6,8 +6,8 @@ For each set, Scribble2Label is trained three times at equal wall time: with the
 rule, with the edge level, and with the edge level and snapping (the default); and partial cross-entropy
 once. Each model is scored as exported, decision at the edge level, and at the raw network's 0.5 (the
 exported probability is 1 - level there). Masks are read after training only. em_vnc is one volume: its
-stroked sections are the training images, the sections between them are scored. With --pace, which names the
-runs on dsb_fluo that accuracy.py kept on an undisturbed machine, budgets are numbers of steps (see pace.py).
+stroked sections are the training images, the sections between them are scored. With --pace FILE
+(paces.csv) budgets are numbers of steps (see pace.py).
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--strokes", default="30")
     parser.add_argument("--minutes", type=float, default=2.0)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--pace", type=Path, help="folder of runs on dsb_fluo kept while the machine was alone")
+    parser.add_argument("--pace", type=Path, help="budgets as steps at these paces (paces.csv)")
     parser.add_argument("--out", type=Path, help="append the rows to this CSV")
     arguments = parser.parse_args()
     print(time.strftime("%Y-%m-%d %H:%M"), f"{arguments.minutes:g} min, strokes {arguments.strokes}")

@@ -1,9 +1,13 @@
 """A time budget on a machine that is not alone: the steps that it makes when it is.
 
+    python benchmarks/accuracy.py DATA --set dsb_fluo --strokes 30 --minutes 1 --seeds 0 --keep KEPT
+    python benchmarks/pace.py KEPT --out paces.csv
+
 A run of a time budget is a number of steps. How many a machine makes is measured by short runs while it does nothing
 else; a long run then makes the steps of its budget at that pace, however long it takes beside other work. Steps draw
 from generators made of seed, epoch and step, so the result is that of the undisturbed machine, and an
-interrupted run is gone on with.
+interrupted run is gone on with. paces.csv beside this file has the paces of the machine that it names: with
+it a run on any machine makes the steps that this one makes in the time.
 
 One set is measured, `SET`; the steps of another set take as long, since all have patches of one size, and ensembling
 takes as much longer as it has more pixels. Volumes have other patches: their pace is that of runs on themselves.
@@ -11,23 +15,32 @@ takes as much longer as it has more pixels. Volumes have other patches: their pa
 
 from __future__ import annotations
 
+import argparse
 import csv
+import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
 from unittest.mock import patch
 
 import torch
+from machine import machine
+from sets import SETS
+from table import append_rows, read_rows
 
 from cellscribble.train.checkpoint import LAST, load_state
 from cellscribble.train.inputs import TrainingSet, open_training_set
 from cellscribble.train.loop import Fit
 from cellscribble.train.plan import Schedule, Speed, budget_schedule
+from cellscribble.train.run_folder import CONFIG
 from cellscribble.train.timing import reserved_s
 
 SET, STROKES = "dsb_fluo", "30"
+PACES = Path(__file__).with_name("paces.csv")
+COLUMNS = ("set", "method", "step_s", "refresh_s", "score_s", "machine", "date")
 OPENING_S = 3.0
 """Until the first step: opening the files, the network, a first measurement."""
 
@@ -50,20 +63,20 @@ def measured_pace(folders: list[Path]) -> Speed:
     return Speed(median(steps), max(1e-3, median(refreshes or [0.0])), max(0.0, median(scores)))
 
 
-def pace_of(kept: Path, data: Path, name: str, training_set: TrainingSet, method: str) -> Speed:
-    """The pace at which a method trains on the set `name`, from the runs that accuracy.py kept in `kept`.
+def pace_of(paces: Path, data: Path, name: str, training_set: TrainingSet, method: str) -> Speed:
+    """The pace at which a method trains on the set `name`, from a file that this script wrote.
 
-    Of runs on the set itself where there are any, else of those on `SET`, scaled by pixels.
+    That of runs on the set itself where there are any, else of those on `SET`, scaled by pixels.
     """
-    if own := sorted(kept.glob(f"{name}_*_{method}_*/{LAST}")):
-        return measured_pace([path.parent for path in own])
-    measured = sorted(kept.glob(f"{SET}_*_{method}_*/{LAST}"))
-    if not measured or training_set.pairs[0].image.ndim == 3:
-        raise SystemExit(f"{kept} has no runs of {method} to take the pace of: on {name}, or on {SET} for planes")
-    speed = measured_pace([path.parent for path in measured])
+    rows = {(r["set"], r["method"]): Speed(*(float(r[c]) for c in COLUMNS[2:5])) for r in read_rows(paces)}
+    if own := rows.get((name, method)):
+        return own
+    measured = rows.get((SET, method))
+    if measured is None or training_set.pairs[0].image.ndim == 3:
+        raise SystemExit(f"{paces} has no pace of {method}: on {name}, or on {SET} for planes")
     train = data / SET / "train"
     whole = open_training_set(train / "images", train / f"scribbles_{STROKES}")
-    return replace(speed, refresh_s=speed.refresh_s * n_pixels(training_set) / n_pixels(whole))
+    return replace(measured, refresh_s=measured.refresh_s * n_pixels(training_set) / n_pixels(whole))
 
 
 def n_pixels(training_set: TrainingSet) -> int:
@@ -85,3 +98,26 @@ def paced(speed: Speed | None) -> Iterator[None]:
 
     with patch("cellscribble.train.run.plan_run", plan):
         yield
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kept", type=Path, help="what accuracy.py kept (--keep) while the machine was alone")
+    parser.add_argument("--out", type=Path, default=PACES, help="append the rows to this CSV")
+    arguments = parser.parse_args()
+    runs: dict[tuple[str, str], list[Path]] = {}
+    for last in sorted(arguments.kept.glob(f"*/{LAST}")):
+        method = json.loads((last.parent / CONFIG).read_text())["method"]
+        (name,) = (name for name in SETS if last.parent.name.startswith(f"{name}_"))
+        runs.setdefault((name, method), []).append(last.parent)
+    about = {"machine": machine("cpu"), "date": time.strftime("%Y-%m-%d")}
+    rows = []
+    for (name, method), folders in runs.items():
+        speed = {column: f"{seconds:.4g}" for column, seconds in asdict(measured_pace(folders)).items()}
+        rows.append({"set": name, "method": method, **speed, **about})
+        print("  ".join(rows[-1].values()))
+    append_rows(arguments.out, COLUMNS, rows)
+
+
+if __name__ == "__main__":
+    main()
