@@ -70,8 +70,7 @@ class TrainConfig:
     refresh_every_epochs : gamma of Scribble2Label; None takes the published 5. Only with `epochs`
     patch_px : patch edge; None takes 128, and the paper's 256 for a ResNet. In a volume it is three eighths of
         that, and the z extent follows from the pixel size, no more than the volume has
-    batch_size, learning_rate : of RAdam; cosine annealing restarts with each stage where `epochs` are given, and goes
-        once over both in a time budget
+    batch_size, learning_rate : of RAdam; cosine annealing restarts with each stage
     anywhere_share : share of the patches placed without regard to strokes
     holdout_share : share of the strokes kept back for scoring
     seed : of everything random

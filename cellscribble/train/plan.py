@@ -37,7 +37,6 @@ class Schedule:
     refresh_part : share of the pixels that are predicted in each, and on which the second stage trains
     passes : predictions of an image in each
     score_every : epochs between two scores of the held-out strokes
-    restarts : whether the learning rate starts anew with the second stage
     """
 
     steps_per_epoch: int
@@ -48,7 +47,6 @@ class Schedule:
     refresh_from: int = 0
     refresh_part: float = 1.0
     passes: int = 1
-    restarts: bool = True
 
     def warming_up(self, epoch: int) -> bool:
         return epoch < self.warmup_epochs
@@ -78,16 +76,12 @@ class Schedule:
         return epoch + 1 == self.n_epochs or (epoch + 1) % self.score_every == 0
 
     def learning_rate(self, base: float, epoch: int, step: int) -> float:
-        """Cosine annealing to zero (Loshchilov & Hutter, ICLR 2017, equation 5), in each stage or once over both.
+        """Cosine annealing to zero in each stage (Loshchilov & Hutter, ICLR 2017, equation 5).
 
-        A short linear rise at each start spares the batch norm statistics a jump.
+        The second stage restarts from the base rate. A short linear rise at each start spares the
+        batch norm statistics a jump.
         """
-        if not self.restarts:
-            start, stop = 0, self.n_epochs
-        elif self.warming_up(epoch):
-            start, stop = 0, self.warmup_epochs
-        else:
-            start, stop = self.warmup_epochs, self.n_epochs
+        start, stop = (0, self.warmup_epochs) if self.warming_up(epoch) else (self.warmup_epochs, self.n_epochs)
         done = (epoch - start) * self.steps_per_epoch + step
         total = max(1, (stop - start) * self.steps_per_epoch)
         rise = min(1.0, (done + 1) / max(1.0, RISE_SHARE * total))
@@ -175,8 +169,6 @@ def budget_schedule(
         refresh_from=warmup - 1,
         refresh_part=part,
         passes=passes,
-        # Published is a restart. In the minutes of a budget it undoes more of the first stage than the second mends.
-        restarts=False,
     )
 
 

@@ -1,7 +1,6 @@
 import dataclasses
 import math
 
-import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -165,19 +164,6 @@ def test_cosine_annealing_restarts_with_each_stage(two):
         assert rates[half // 2] == pytest.approx(0.5, abs=0.01)
         assert rates[:half] == pytest.approx(rates[half:])
         assert max(rates[half : half + half // 5]) > 0.95
-
-
-def test_a_time_budget_is_annealed_once_over_both_stages():
-    schedule = budget_schedule(100, Speed(0.05, 2.0, 0.1), two_stages=True)
-    steps = schedule.steps_per_epoch
-    rates = [schedule.learning_rate(1.0, e, s) for e in range(schedule.n_epochs) for s in range(steps)]
-    top = int(np.argmax(rates))
-    assert rates[top] > 0.98
-    assert top < len(rates) // 10
-    assert (np.diff(rates[top:]) <= 0).all()
-    assert rates[-1] < 1e-3
-    # The second stage begins half way: (1 + cos(pi / 2)) / 2.
-    assert schedule.learning_rate(1.0, schedule.warmup_epochs, 0) == pytest.approx(0.5, abs=0.05)
 
 
 def test_an_epoch_shows_as_many_crops_as_the_images_hold():
