@@ -1,4 +1,4 @@
-"""Measurements for which an object must be seen whole: hull, widths, radii, surface, quartiles.
+"""Measurements for which an object must be seen whole: hull, widths, radii, Zernike features, surface, quartiles.
 
 Each object is looked at in its own bounding box. Those that begin in one block are read together.
 """
@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
-from scipy.spatial import ConvexHull, QhullError
 from skimage.measure import marching_cubes, mesh_surface_area
 from skimage.morphology import convex_hull_image
 
@@ -19,15 +18,19 @@ from cellscribble.core.blocks import BlockGrid, Slices
 from cellscribble.core.volume import ImageVolume
 from cellscribble.measure.blockwise import label_numbers
 from cellscribble.measure.features import Columns
+from cellscribble.measure.hull import feret_diameters, hull_corners
 from cellscribble.measure.sums import Sums
+from cellscribble.measure.zernike import INDICES, zernike_features
 
 Array = npt.NDArray[Any]
 
 MAX_BOX_PIXELS = 1 << 26
 """Of larger objects these measurements are nan: they would have to be in memory whole."""
 
-_SHAPE_2D = ("ConvexArea", "Solidity", "MaximumRadius", "MeanRadius", "MedianRadius", "MinFeretDiameter")
-_SHAPE = {2: (*_SHAPE_2D, "MaxFeretDiameter"), 3: ("SurfaceArea",)}
+_ROUND = ("ConvexArea", "Solidity", "MaximumRadius", "MeanRadius", "MedianRadius")
+_WIDTHS = ("MinFeretDiameter", "MaxFeretDiameter")
+_ZERNIKE = tuple(f"Zernike_{n}_{m}" for n, m in INDICES)
+_SHAPE = {2: (*_ROUND, *_WIDTHS, *_ZERNIKE), 3: ("SurfaceArea",)}
 _GREY = ("LowerQuartileIntensity", "MedianIntensity", "UpperQuartileIntensity", "MADIntensity")
 
 
@@ -73,7 +76,10 @@ def whole_object_table(
             for i in group:
                 box = tuple(slice(b.start - w.start, b.stop - w.start) for b, w in zip(boxes[i], window, strict=True))
                 mask = numbers[box] == sums.ids[i]
-                found = _shape_2d(mask) if labels.ndim == 2 else [_surface(numbers, int(sums.ids[i]), box, spacing)]
+                if labels.ndim == 2:
+                    found = _shape_2d(mask, sums.low[i])
+                else:
+                    found = [_surface(numbers, int(sums.ids[i]), box, spacing)]
                 for channel in values:
                     found += _quartiles(channel[box][mask] / full_scale, labels.ndim)
                 out[:, i] = found
@@ -114,27 +120,15 @@ def _n_pixels(box: Slices) -> int:
     return int(np.prod([b.stop - b.start for b in box], dtype=float))
 
 
-def _shape_2d(mask: npt.NDArray[np.bool_]) -> list[float]:
+def _shape_2d(mask: npt.NDArray[np.bool_], start: Array) -> list[float]:
+    """`_SHAPE` of an object; its box begins at `start` in the image."""
     # A pixel's distance to the outside of the object, whose box ends at it.
     inside = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1][mask]
     hull = int(convex_hull_image(mask).sum()) if mask.sum() > 1 else 1  # type: ignore[no-untyped-call]
-    narrowest, widest = feret_diameters(np.argwhere(mask))
     radii = [float(inside.max()), float(inside.mean()), float(np.median(inside))]
-    return [hull, int(mask.sum()) / hull, *radii, narrowest, widest]
-
-
-def feret_diameters(points: Array) -> tuple[float, float]:
-    """Least and largest distance of two parallel lines that hold the points (n, 2) between them."""
-    try:
-        corners = points[ConvexHull(points).vertices].astype(float)
-    except (QhullError, ValueError):
-        # On one line, or fewer than three.
-        return 0.0, float(np.sqrt(((points.max(axis=0) - points.min(axis=0)) ** 2).sum()))
-    apart = corners[:, np.newaxis] - corners
-    sides = np.roll(corners, -1, axis=0) - corners
-    across = np.stack([-sides[:, 1], sides[:, 0]], axis=1) / np.linalg.norm(sides, axis=1)[:, np.newaxis]
-    heights = corners @ across.T
-    return float(np.ptp(heights, axis=0).min()), float(np.sqrt((apart**2).sum(axis=-1).max()))
+    corners = hull_corners(mask)
+    patterns = zernike_features(np.argwhere(mask) + start, corners + start)
+    return [hull, int(mask.sum()) / hull, *radii, *feret_diameters(corners), *patterns]
 
 
 def _surface(numbers: Array, own: int, box: Slices, spacing: tuple[float, ...]) -> float:
