@@ -12,13 +12,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 from skimage.measure import marching_cubes, mesh_surface_area
-from skimage.morphology import convex_hull_image
 
 from cellscribble.core.blocks import BlockGrid, Slices
 from cellscribble.core.volume import ImageVolume
 from cellscribble.measure.blockwise import label_numbers
 from cellscribble.measure.features import Columns
-from cellscribble.measure.hull import feret_diameters, hull_corners
+from cellscribble.measure.hull import feret_diameters, hull_corners, hull_pixels
 from cellscribble.measure.sums import Sums
 from cellscribble.measure.zernike import INDICES, zernike_features
 
@@ -124,11 +123,11 @@ def _shape_2d(mask: npt.NDArray[np.bool_], start: Array) -> list[float]:
     """`_SHAPE` of an object; its box begins at `start` in the image."""
     # A pixel's distance to the outside of the object, whose box ends at it.
     inside = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1][mask]
-    hull = int(convex_hull_image(mask).sum()) if mask.sum() > 1 else 1  # type: ignore[no-untyped-call]
     radii = [float(inside.max()), float(inside.mean()), float(np.median(inside))]
     corners = hull_corners(mask)
+    convex = hull_pixels(corners)
     patterns = zernike_features(np.argwhere(mask) + start, corners + start)
-    return [hull, int(mask.sum()) / hull, *radii, *feret_diameters(corners), *patterns]
+    return [convex, len(inside) / convex, *radii, *feret_diameters(corners), *patterns.tolist()]
 
 
 def _surface(numbers: Array, own: int, box: Slices, spacing: tuple[float, ...]) -> float:

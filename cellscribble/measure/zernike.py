@@ -23,16 +23,18 @@ PIXELS_AT_ONCE = 1 << 16
 
 
 def _radial(n: int, m: int) -> list[float]:
-    """Coefficients of 1, r^2, r^4 ... in the radial polynomial of (n, m) over r^m."""
+    """Coefficients of 1, r^2, r^4 ... in the radial polynomial of (n, m) over r^m, as many as any of them needs."""
     f, half, rest = math.factorial, (n + m) // 2, (n - m) // 2
-    return [(-1) ** k * f(n - k) / (f(k) * f(half - k) * f(rest - k)) for k in range(rest, -1, -1)]
+    found = [(-1) ** k * f(n - k) / (f(k) * f(half - k) * f(rest - k)) for k in range(rest, -1, -1)]
+    return found + [0.0] * (ORDER // 2 + 1 - len(found))
 
 
-_RADIAL = {(n, m): _radial(n, m) for n, m in INDICES}
+_RADIAL = np.array([_radial(n, m) for n, m in INDICES])
+_TURNS = [m for _, m in INDICES]
 
 
-def zernike_features(places: Array, corners: Array) -> list[float]:
-    """The magnitudes of an object at `INDICES`, over the area of the smallest circle around it.
+def zernike_features(places: Array, corners: Array) -> Array:
+    """The magnitudes (30,) of an object at `INDICES`, over the area of the smallest circle around it.
 
     nan for an object of one pixel, whose circle has none. Source: Boland et al., "Automated recognition of patterns
     characteristic of subcellular structures in fluorescence microscopy images", Cytometry 33, 1998; as in CellProfiler
@@ -46,13 +48,21 @@ def zernike_features(places: Array, corners: Array) -> list[float]:
     """
     centre, radius = enclosing_circle(corners)
     if radius == 0:
-        return [math.nan] * len(INDICES)
+        return np.full(len(INDICES), np.nan)
     sums = np.zeros((ORDER + 1, ORDER // 2 + 1), complex)
     for begin in range(0, len(places), PIXELS_AT_ONCE):
         y, x = ((places[begin : begin + PIXELS_AT_ONCE] - centre) / radius).T
         squares = x**2 + y**2
         inside = squares <= 1
-        angular = (y[inside] + 1j * x[inside])[:, np.newaxis] ** np.arange(ORDER + 1)
-        sums += angular.T @ squares[inside, np.newaxis] ** np.arange(ORDER // 2 + 1)
+        turns, squares = y[inside] + 1j * x[inside], squares[inside]
+        sums += _powers(turns, ORDER) @ _powers(squares, ORDER // 2).T
     area = radius**2 * math.pi
-    return [float(abs(sums[m, : len(_RADIAL[n, m])] @ _RADIAL[n, m])) / area for n, m in INDICES]
+    return np.asarray(abs((sums[_TURNS] * _RADIAL).sum(axis=1)) / area)
+
+
+def _powers(values: Array, highest: int) -> Array:
+    """Rows of values^0, values^1 ... values^highest."""
+    out = np.ones((highest + 1, len(values)), values.dtype)
+    for k in range(highest):
+        np.multiply(out[k], values, out=out[k + 1])
+    return out

@@ -2,8 +2,9 @@ import math
 
 import numpy as np
 import pytest
+from skimage.morphology import convex_hull_image
 
-from cellscribble.measure.hull import enclosing_circle, feret_diameters, hull_corners
+from cellscribble.measure.hull import enclosing_circle, feret_diameters, hull_corners, hull_pixels
 
 
 def picture(text: str) -> np.ndarray:
@@ -41,6 +42,15 @@ def test_corners_hold_all_pixels(rng):
         # A smaller one would leave a pixel outside wherever its centre were.
         nearby = centre + rng.normal(0, 0.3, (40, 1, 2))
         assert (np.sqrt(((pixels - nearby) ** 2).sum(axis=-1)).max(axis=1) >= radius - 1e-9).all()
+
+
+def test_the_hull_has_the_pixels_that_scikit_image_counts(rng):
+    for shape in ((1, 1), (1, 9), (9, 1), (2, 2), (9, 7), (31, 40)):
+        for share in (0.03, 0.2, 0.8):
+            for _ in range(20):
+                mask = rng.random(shape) < share
+                mask.flat[rng.integers(mask.size)] = True
+                assert hull_pixels(hull_corners(mask)) == convex_hull_image(mask).sum(), mask
 
 
 @pytest.mark.parametrize(

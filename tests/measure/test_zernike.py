@@ -10,7 +10,7 @@ from cellscribble.measure.zernike import INDICES, zernike_features
 
 def features(mask: np.ndarray, start: tuple[int, int] = (0, 0)) -> dict[tuple[int, int], float]:
     values = zernike_features(np.argwhere(mask) + start, hull_corners(mask) + start)
-    return dict(zip(INDICES, values, strict=True))
+    return dict(zip(INDICES, values.tolist(), strict=True))
 
 
 def test_a_line_worked_by_hand():
