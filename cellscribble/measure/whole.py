@@ -5,7 +5,7 @@ Each object is looked at in its own bounding box. Those that begin in one block 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,11 +60,8 @@ def whole_object_table(
     out = np.full((len(shape_names) + len(grey_names), len(sums)), np.nan)
     size = labels.pixel_size_um or (1.0,) * labels.ndim
     spacing = tuple(s / size[-2] for s in size)
-    boxes = [
-        tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-        for low, high in zip(sums.low.tolist(), sums.high.tolist(), strict=True)
-    ]
     for objects, done in _by_block(sums, labels.spatial_shape, block_px):
+        boxes = _boxes(sums, objects)
         small = [i for i in objects if _n_pixels(boxes[i]) <= MAX_BOX_PIXELS]
         for group in _apart(small, boxes, block_px):
             window = _around([boxes[i] for i in group])
@@ -86,23 +83,32 @@ def whole_object_table(
     return dict(zip([*shape_names, *grey_names], out, strict=True))
 
 
+def _boxes(sums: Sums, objects: list[int]) -> dict[int, Slices]:
+    low, high = sums.low[objects].tolist(), sums.high[objects].tolist()
+    return {
+        i: tuple(slice(a, b) for a, b in zip(*corners, strict=True))
+        for i, *corners in zip(objects, low, high, strict=True)
+    }
+
+
 def _around(boxes: list[Slices]) -> Slices:
     """The window that holds all boxes and a pixel around them; it may end beyond the image, as slices may."""
     axes = list(zip(*boxes, strict=True))
     return tuple(slice(max(min(s.start for s in axis) - 1, 0), max(s.stop for s in axis) + 1) for axis in axes)
 
 
-def _by_block(sums: Sums, shape: tuple[int, ...], block_px: Sequence[int]) -> list[tuple[list[int], int]]:
+def _by_block(sums: Sums, shape: tuple[int, ...], block_px: Sequence[int]) -> Iterator[tuple[list[int], int]]:
     """The objects that begin in each block, block after block, and how many are done then."""
     grid = BlockGrid(shape, tuple(block_px))
     place = np.ravel_multi_index(tuple((sums.low // np.array(grid.block_px)).T), grid.counts)
     order = np.argsort(place, kind="stable")
     cuts = np.flatnonzero(np.diff(place[order], prepend=-1))
     ends = np.append(cuts, len(order))[1:]
-    return [(order[a:b].tolist(), int(b)) for a, b in zip(cuts, ends, strict=True)]
+    for a, b in zip(cuts, ends, strict=True):
+        yield order[a:b].tolist(), int(b)
 
 
-def _apart(objects: list[int], boxes: list[Slices], block_px: Sequence[int]) -> list[list[int]]:
+def _apart(objects: list[int], boxes: Mapping[int, Slices], block_px: Sequence[int]) -> list[list[int]]:
     """Objects of one block that are read together; one that is wider than a block is read alone."""
     together: list[int] = []
     alone: list[list[int]] = []
