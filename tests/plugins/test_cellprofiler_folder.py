@@ -154,6 +154,22 @@ def test_what_is_there_is_not_written_over(tmp_path, capsys):
     assert "leave one out" in capsys.readouterr().err
 
 
+def test_a_stack_among_planes_is_left_out_with_a_word(tmp_path, capsys):
+    """LoadData would read its first plane, and measure that without a word."""
+    (tmp_path / "images").mkdir()
+    tifffile.imwrite(tmp_path / "images" / "a.tif", disks()[0])
+    tifffile.imwrite(
+        tmp_path / "images" / "b.tif", disks((6, 48, 64))[0], imagej=True, metadata={"axes": "ZYX", "spacing": 1}
+    )
+    model = write_model(tmp_path / "model.onnx")
+    args = ["predict", str(tmp_path / "images"), "-m", str(model), "-o", str(tmp_path / "o"), "--planes"]
+    assert cellscribble([*args, "--cellprofiler"]) == 1
+    assert "b is a stack, the images before it are planes" in capsys.readouterr().err
+    assert [row["Metadata_Name"] for row in rows(tmp_path / "o" / "cellprofiler" / "load_data.csv")] == ["a"]
+    assert not (tmp_path / "o" / "cellprofiler" / "b_cellscribble.tif").exists()
+    assert tifffile.imread(tmp_path / "o" / "b_labels.tif").ndim == 3
+
+
 def test_labels_keep_a_pixel_of_background():
     """CellProfiler takes the smallest number for background."""
     full = np.array([[1, 2, 2], [1, 2, 2]], np.uint16)
