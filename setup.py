@@ -59,7 +59,7 @@ TEST = [
 # Folders beside the package that are installed inside it, so that `cellscribble demo`,
 # `predict -m NAME` and `fiji-install` find them wherever CellScribble is installed.
 SHIPPED = {
-    "cellscribble.examples": ["README.md", "*.csv", "*/*/*.tif", "*/*/*.png", "*/*.cppipe"],
+    "cellscribble.examples": ["README.md", "*.csv", "*/*/*.tif", "*/*/*.png", "*/README.md", "*/*.cppipe"],
     "cellscribble.models": ["README.md", "*/model.onnx", "*/README.md"],
     "cellscribble.plugins": ["README.md", "fiji/*", "*/*.py"],
 }

@@ -3,9 +3,10 @@
     python benchmarks/measure.py WORK --side 8192 16384 32768
 
 For each side an OME-Zarr of labels (disks of 34 px on a grid of 43 px, each with its number) and one of 16-bit
-values are made (once) in WORK. skimage.measure.regionprops_table runs on the smallest, in memory, with features that
-`--quick` writes too. Each runs as a program of its own, so that its time and peak memory are what the system saw. The
-clock counts what else the computer did; the time of the processor does not. A store of real images comes after them:
+values are made (once) in WORK and measured, with `--quick` and without. skimage.measure.regionprops_table runs on the
+smallest, in memory, with features that `--quick` writes too. Each runs as a program of its own, so that its time and
+peak memory are what the system saw. The clock counts what else the computer did; the time of the processor does not.
+A store of real images comes after them:
 
     cellscribble predict slide.zarr -m nuclei_fluorescence
     python benchmarks/measure.py WORK --also slide_labels.zarr slide.zarr
@@ -24,6 +25,7 @@ from pathlib import Path
 import numpy as np
 from engine import STARTER
 from skimage.measure import regionprops_table
+from table import machine
 
 from cellscribble.io.images import open_image
 from cellscribble.io.ome_zarr import create_ome_zarr
@@ -58,11 +60,18 @@ def make(work: Path, side: int) -> tuple[Path, Path]:
     return labels, image
 
 
-def measure(labels: Path, image: Path, out: Path) -> None:
+def measure(labels: Path, image: Path, out: Path, *options: str) -> None:
     """A line of the table: `cellscribble measure` as a program of its own."""
-    command = ["-m", "cellscribble", "measure", str(labels), str(image), "-o", str(out), "--quick", "--overwrite"]
+    command = ["-m", "cellscribble", "measure", str(labels), str(image), "-o", str(out), "--overwrite", *options]
     _, clock, cpu, peak = run(command)
-    write("`measure`", labels, sum(column(out, "Count_Cells", "MyExpt_Image.csv")), clock, cpu, peak)
+    write(
+        f"`{' '.join(['measure', *options])}`",
+        labels,
+        sum(column(out, "Count_Cells", "MyExpt_Image.csv")),
+        clock,
+        cpu,
+        peak,
+    )
 
 
 def compare_regionprops(labels: Path, image: Path, out: Path) -> None:
@@ -116,10 +125,12 @@ def main() -> None:
         return
     args.work.mkdir(parents=True, exist_ok=True)
     pairs = [make(args.work, side) for side in sorted(args.side)]
+    print(f"{machine()}\n")
     print("| | Mpixel | objects | processor, s | clock, s | Mpixel a second of the processor | peak memory, MiB |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for k, (labels, image) in enumerate([*pairs, *([args.also] if args.also else [])]):
         measure(labels, image, args.work / "tables")
+        measure(labels, image, args.work / "tables", "--quick")
         if k == 0:
             compare_regionprops(labels, image, args.work / "tables")
 

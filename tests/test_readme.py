@@ -28,7 +28,7 @@ FOREIGN = {
         *("--job-name", "--array", "--cpus-per-task", "--mem", "--time", "--parsable", "--dependency", "--wrap"),
         "--requeue",
     },
-    "cellprofiler.md": {"--plugins-directory"},
+    "cellprofiler.md": {"--plugins-directory", "--number", "--side"},
     "accuracy.md": {"--pace"},
     "fiji.md": {"--headless", "--run"},
 }

@@ -74,6 +74,11 @@ def command(
 
         wanted = Wanted(objects, channels, level, block_px, quick)
         tables = measure_files(labels, images, out, wanted, report, form=form, overwrite=overwrite)
+    if n_unknown := sum(not any(key.startswith("Size_") for key in row) for row in tables.rows):
+        say(
+            f"{n_unknown} of {len(tables.rows)} label images do not say their pixel size, so they have no density; "
+            "set it in them (Fiji: Image > Properties)"
+        )
     say(f"tables: {tables.objects}, {tables.images}")
     if tables.failures:
         raise BatchError(tables.failures, len(tables.rows))

@@ -87,7 +87,19 @@ class CellProfilerFolder:
             check_writable(file, overwrite)
 
     def add(self, job: Job, image: ImageVolume, level: int) -> None:
-        """Write what belongs to one image that is done, of this level of its pyramid."""
+        """Write what belongs to one image that is done, of this level of its pyramid.
+
+        Raises
+        ------
+        InputError
+            If it is a stack and the images before it are planes, or the other way round.
+        """
+        if self._rows and image.ndim != self._ndim:
+            kind, others = ("a stack", "planes") if image.ndim == 3 else ("a plane", "stacks")
+            raise InputError(
+                f"{job.name} is {kind}, the images before it are {others}, and a pipeline of CellProfiler measures "
+                f"one kind; its labels are in {job.labels}, and with an --out of its own it gets a pipeline"
+            )
         self._ndim, self._spacing = image.ndim, image.pixel_size_um or (1.0,) * image.ndim
         labels = open_image(job.labels)
         if job.by_blocks:

@@ -1,14 +1,21 @@
 """Writing files and folders that appear only when they are whole.
 
 Everything is written under a hidden temporary name in the target's own folder (the same disk, so
-that the final rename cannot fail half way) and renamed at the end.
+that the final rename cannot fail half way) and renamed at the end. The name says which process writes, so that what a
+killed one left goes when the next one writes into that folder: CellProfiler opens hidden images too, and half a file
+ends its run.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import functools
+import hashlib
 import json
 import os
+import platform
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -20,6 +27,9 @@ from cellscribble.core.errors import CellScribbleError, OutputError
 
 TEMPORARY_MARK = ".partial-"
 """Stands in the name of everything unfinished; such names begin with a dot."""
+
+_OF_PROCESS = re.compile(re.escape(TEMPORARY_MARK) + "([0-9a-f]{8})-([0-9]{1,9})-[0-9a-f]{8}-.+")
+"""Computer and number of the process that writes; what is moved aside has another name and is nobody's to delete."""
 
 _ZARR_MARKS = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
 
@@ -43,8 +53,10 @@ def atomic_path(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise explain_write_error(error, path) from error
+    _remove_left(path.parent.absolute())
     # The suffix stays last: libraries look at it.
-    temporary = path.parent / f"{TEMPORARY_MARK}{secrets.token_hex(4)}-{path.name}"
+    process = f"{_computer()}-{os.getpid()}-{secrets.token_hex(4)}"
+    temporary = path.parent / f"{TEMPORARY_MARK}{process}-{path.name}"
     try:
         yield temporary
         _replace(temporary, path, overwrite)
@@ -99,6 +111,45 @@ def remove(path: Path) -> None:
             path.unlink(missing_ok=True)
         except OSError:
             return
+
+
+@functools.lru_cache(maxsize=64)
+def _remove_left(folder: Path) -> None:
+    """Delete what killed processes of this computer left in a folder; it is looked at once, since it may hold much."""
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return
+    for name in names:
+        found = _OF_PROCESS.fullmatch(name)
+        if found and found[1] == _computer() and not _runs(int(found[2])):
+            remove(folder / name)
+
+
+@functools.cache
+def _computer() -> str:
+    """Eight digits for all that count processes together: this computer, or this container on it."""
+    which = [platform.node()]
+    with contextlib.suppress(OSError):
+        which.append(os.readlink("/proc/self/ns/pid"))
+    with contextlib.suppress(OSError):
+        # Two computers of a cluster may have one name.
+        which.append(Path("/etc/machine-id").read_text(encoding="ascii"))
+    return hashlib.sha256(" ".join(which).encode()).hexdigest()[:8]
+
+
+def _runs(process: int) -> bool:
+    if os.name != "posix":
+        # There asking by a signal would end the process.
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        # Somebody else's.
+        return True
+    return True
 
 
 def _replace(temporary: Path, path: Path, overwrite: bool) -> None:

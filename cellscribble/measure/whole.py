@@ -1,33 +1,35 @@
-"""Measurements for which an object must be seen whole: hull, widths, radii, surface, quartiles.
+"""Measurements for which an object must be seen whole: hull, widths, radii, Zernike features, surface, quartiles.
 
 Each object is looked at in its own bounding box. Those that begin in one block are read together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
-from scipy.spatial import ConvexHull, QhullError
 from skimage.measure import marching_cubes, mesh_surface_area
-from skimage.morphology import convex_hull_image
 
 from cellscribble.core.blocks import BlockGrid, Slices
 from cellscribble.core.volume import ImageVolume
 from cellscribble.measure.blockwise import label_numbers
 from cellscribble.measure.features import Columns
+from cellscribble.measure.hull import feret_diameters, hull_corners, hull_pixels
 from cellscribble.measure.sums import Sums
+from cellscribble.measure.zernike import INDICES, zernike_features
 
 Array = npt.NDArray[Any]
 
 MAX_BOX_PIXELS = 1 << 26
 """Of larger objects these measurements are nan: they would have to be in memory whole."""
 
-_SHAPE_2D = ("ConvexArea", "Solidity", "MaximumRadius", "MeanRadius", "MedianRadius", "MinFeretDiameter")
-_SHAPE = {2: (*_SHAPE_2D, "MaxFeretDiameter"), 3: ("SurfaceArea",)}
+_ROUND = ("ConvexArea", "Solidity", "MaximumRadius", "MeanRadius", "MedianRadius")
+_WIDTHS = ("MinFeretDiameter", "MaxFeretDiameter")
+_ZERNIKE = tuple(f"Zernike_{n}_{m}" for n, m in INDICES)
+_SHAPE = {2: (*_ROUND, *_WIDTHS, *_ZERNIKE), 3: ("SurfaceArea",)}
 _GREY = ("LowerQuartileIntensity", "MedianIntensity", "UpperQuartileIntensity", "MADIntensity")
 
 
@@ -58,11 +60,8 @@ def whole_object_table(
     out = np.full((len(shape_names) + len(grey_names), len(sums)), np.nan)
     size = labels.pixel_size_um or (1.0,) * labels.ndim
     spacing = tuple(s / size[-2] for s in size)
-    boxes = [
-        tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-        for low, high in zip(sums.low.tolist(), sums.high.tolist(), strict=True)
-    ]
     for objects, done in _by_block(sums, labels.spatial_shape, block_px):
+        boxes = _boxes(sums, objects)
         small = [i for i in objects if _n_pixels(boxes[i]) <= MAX_BOX_PIXELS]
         for group in _apart(small, boxes, block_px):
             window = _around([boxes[i] for i in group])
@@ -73,12 +72,23 @@ def whole_object_table(
             for i in group:
                 box = tuple(slice(b.start - w.start, b.stop - w.start) for b, w in zip(boxes[i], window, strict=True))
                 mask = numbers[box] == sums.ids[i]
-                found = _shape_2d(mask) if labels.ndim == 2 else [_surface(numbers, int(sums.ids[i]), box, spacing)]
+                if labels.ndim == 2:
+                    found = _shape_2d(mask, sums.low[i])
+                else:
+                    found = [_surface(numbers, int(sums.ids[i]), box, spacing)]
                 for channel in values:
                     found += _quartiles(channel[box][mask] / full_scale, labels.ndim)
                 out[:, i] = found
         progress(done, len(sums))
     return dict(zip([*shape_names, *grey_names], out, strict=True))
+
+
+def _boxes(sums: Sums, objects: list[int]) -> dict[int, Slices]:
+    low, high = sums.low[objects].tolist(), sums.high[objects].tolist()
+    return {
+        i: tuple(slice(a, b) for a, b in zip(*corners, strict=True))
+        for i, *corners in zip(objects, low, high, strict=True)
+    }
 
 
 def _around(boxes: list[Slices]) -> Slices:
@@ -87,17 +97,18 @@ def _around(boxes: list[Slices]) -> Slices:
     return tuple(slice(max(min(s.start for s in axis) - 1, 0), max(s.stop for s in axis) + 1) for axis in axes)
 
 
-def _by_block(sums: Sums, shape: tuple[int, ...], block_px: Sequence[int]) -> list[tuple[list[int], int]]:
+def _by_block(sums: Sums, shape: tuple[int, ...], block_px: Sequence[int]) -> Iterator[tuple[list[int], int]]:
     """The objects that begin in each block, block after block, and how many are done then."""
     grid = BlockGrid(shape, tuple(block_px))
     place = np.ravel_multi_index(tuple((sums.low // np.array(grid.block_px)).T), grid.counts)
     order = np.argsort(place, kind="stable")
     cuts = np.flatnonzero(np.diff(place[order], prepend=-1))
     ends = np.append(cuts, len(order))[1:]
-    return [(order[a:b].tolist(), int(b)) for a, b in zip(cuts, ends, strict=True)]
+    for a, b in zip(cuts, ends, strict=True):
+        yield order[a:b].tolist(), int(b)
 
 
-def _apart(objects: list[int], boxes: list[Slices], block_px: Sequence[int]) -> list[list[int]]:
+def _apart(objects: list[int], boxes: Mapping[int, Slices], block_px: Sequence[int]) -> list[list[int]]:
     """Objects of one block that are read together; one that is wider than a block is read alone."""
     together: list[int] = []
     alone: list[list[int]] = []
@@ -114,27 +125,15 @@ def _n_pixels(box: Slices) -> int:
     return int(np.prod([b.stop - b.start for b in box], dtype=float))
 
 
-def _shape_2d(mask: npt.NDArray[np.bool_]) -> list[float]:
+def _shape_2d(mask: npt.NDArray[np.bool_], start: Array) -> list[float]:
+    """`_SHAPE` of an object; its box begins at `start` in the image."""
     # A pixel's distance to the outside of the object, whose box ends at it.
     inside = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1][mask]
-    hull = int(convex_hull_image(mask).sum()) if mask.sum() > 1 else 1  # type: ignore[no-untyped-call]
-    narrowest, widest = feret_diameters(np.argwhere(mask))
     radii = [float(inside.max()), float(inside.mean()), float(np.median(inside))]
-    return [hull, int(mask.sum()) / hull, *radii, narrowest, widest]
-
-
-def feret_diameters(points: Array) -> tuple[float, float]:
-    """Least and largest distance of two parallel lines that hold the points (n, 2) between them."""
-    try:
-        corners = points[ConvexHull(points).vertices].astype(float)
-    except (QhullError, ValueError):
-        # On one line, or fewer than three.
-        return 0.0, float(np.sqrt(((points.max(axis=0) - points.min(axis=0)) ** 2).sum()))
-    apart = corners[:, np.newaxis] - corners
-    sides = np.roll(corners, -1, axis=0) - corners
-    across = np.stack([-sides[:, 1], sides[:, 0]], axis=1) / np.linalg.norm(sides, axis=1)[:, np.newaxis]
-    heights = corners @ across.T
-    return float(np.ptp(heights, axis=0).min()), float(np.sqrt((apart**2).sum(axis=-1).max()))
+    corners = hull_corners(mask)
+    convex = hull_pixels(corners)
+    patterns = zernike_features(np.argwhere(mask) + start, corners + start)
+    return [convex, len(inside) / convex, *radii, *feret_diameters(corners), *patterns.tolist()]
 
 
 def _surface(numbers: Array, own: int, box: Slices, spacing: tuple[float, ...]) -> float:

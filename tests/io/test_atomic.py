@@ -1,11 +1,23 @@
 import json
 import math
 import os
+import signal
+import subprocess
+import sys
 
 import pytest
 
 from cellscribble.core.errors import OutputError
-from cellscribble.io.atomic import atomic_path, save_json
+from cellscribble.io.atomic import TEMPORARY_MARK, atomic_path, save_json
+
+WRITES_HALF = """
+import sys, time
+from cellscribble.io.atomic import atomic_path
+with atomic_path(sys.argv[1], overwrite=True) as temporary:
+    temporary.mkdir() if sys.argv[1].endswith(".zarr") else temporary.write_text("half")
+    print("begun", flush=True)
+    time.sleep(600)
+"""
 
 
 def test_error_inside_leaves_the_old_file_and_no_trace(tmp_path):
@@ -67,3 +79,34 @@ def test_json_is_readable_and_has_no_nan(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         save_json(tmp_path / "b.json", {"score": math.nan})
     assert not (tmp_path / "b.json").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="which processes run is asked on POSIX only")
+def test_what_a_killed_process_left_goes_with_the_next_one_and_nothing_else(tmp_path):
+    """CellProfiler opens hidden images too, and a half one ended its run."""
+    killed, alive = (
+        [
+            subprocess.Popen([sys.executable, "-c", WRITES_HALF, tmp_path / name], stdout=subprocess.PIPE)
+            for name in names
+        ]
+        for names in (("a.tif", "a.zarr"), ("b.tif",))
+    )
+    others = tmp_path / f"{TEMPORARY_MARK}01234567-1-01234567-c.tif"
+    aside = tmp_path / f"{TEMPORARY_MARK}01234567-old-a.zarr"
+    for path in (others, aside):
+        path.touch()
+    try:
+        for process in (*killed, *alive):
+            assert process.stdout.readline() == b"begun\n"
+        for process in killed:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        assert len(list(tmp_path.glob(f"{TEMPORARY_MARK}*"))) == 5
+        save_json(tmp_path / "new.json", {})
+        left = set(os.listdir(tmp_path))
+        (written,) = (name for name in left if name.endswith("-b.tif"))
+        assert left == {"new.json", others.name, aside.name, written}
+    finally:
+        for process in (*killed, *alive):
+            process.kill()
+            process.communicate()

@@ -15,7 +15,7 @@ from cellscribble.measure import blockwise
 from cellscribble.measure.blockwise import sum_objects
 from cellscribble.measure.features import feature_table
 from cellscribble.measure.sums import Sums, merge, sum_block
-from cellscribble.measure.whole import feret_diameters, whole_object_table
+from cellscribble.measure.whole import whole_object_table
 
 SHAPES = [(37, 52), (1, 40), (9, 22, 18), (1, 8, 9)]
 
@@ -133,11 +133,6 @@ def test_numbers_of_a_disk_and_a_square_worked_by_hand():
     assert found["Location_MaxIntensity_X_c0"] == [5]
     assert found["Intensity_IntegratedIntensity_c0"] == [pytest.approx((15 * 51 + 255) / 65535)]
     assert found["Intensity_IntegratedIntensityEdge_c0"] == [pytest.approx(12 * 51 / 65535)]
-
-
-def test_width_of_a_line_is_nothing():
-    assert feret_diameters(np.array([[0, 0], [3, 4]])) == (0, 5)
-    assert feret_diameters(np.array([[7, 7]])) == (0, 0)
 
 
 def test_an_image_without_objects_has_a_table_without_lines():

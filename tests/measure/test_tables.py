@@ -51,6 +51,15 @@ def test_tables_have_a_line_for_each_object_and_each_image(place, capsys):
     assert float(first["Density_Cells_per_mm2"]) == pytest.approx(2 / (48 * 64 * 0.25e-6))
 
 
+def test_without_a_pixel_size_there_is_no_density_and_a_word_about_it(place, capsys):
+    save_labels("out/b_labels.tif", np.ones((48, 64), np.uint16), overwrite=True)
+    assert run(["measure", "out"]) == 0
+    assert "1 of 2 label images do not say their pixel size" in capsys.readouterr().err
+    first, second = rows(place / "cellscribble_measurements" / "MyExpt_Image.csv")
+    assert float(first["Density_Cells_per_mm2"]) > 0
+    assert second["Density_Cells_per_mm2"] == ""
+
+
 def test_measure_needs_no_torch_and_no_images(place):
     code, modules, stderr = modules_after("measure", "out/a_labels.tif", "--objects", "Nuclei", "--quick", cwd=place)
     assert code == 0, stderr

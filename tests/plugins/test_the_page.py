@@ -10,6 +10,7 @@ import tifffile
 
 from tests.plugins.drive import PROGRAM, ROOT, needs_cellprofiler, program, rows
 
+EXAMPLE = (ROOT / "examples" / "cellprofiler" / "README.md").read_text(encoding="utf-8")
 PAGE = (ROOT / "docs" / "cellprofiler.md").read_text(encoding="utf-8")
 
 
@@ -30,6 +31,7 @@ def test_the_commands_of_the_page_run_as_they_stand(tmp_path):
     environment["PATH"] = f"{programs}:{environment['PATH']}"
 
     blocks = re.findall("^```\\n(cell.*?)\\n```$", PAGE, flags=re.MULTILINE | re.DOTALL)
+    assert f"\n{blocks[0]}\n" in EXAMPLE
     lines = [line for block in blocks for line in block.splitlines() if "slide.zarr" not in line]
     assert [line.split()[0] for line in lines] == ["cellprofiler", "cellscribble", "cellprofiler", "cellscribble"]
     counts = []

@@ -72,6 +72,23 @@ def test_the_program_is_given_the_grey_values_of_the_file(tmp_path, kind):
         assert found.pixel_size_um == (pytest.approx((1.5, 0.5, 0.5)) if ndim == 3 else None)
 
 
+def test_a_stack_with_a_sign_is_shifted_by_cellprofiler_and_has_the_same_objects(tmp_path):
+    """As the page says; CellProfiler does not tell what stood in the file."""
+    (tmp_path / "images").mkdir()
+    stack = noisy(10, np.int16, (6, 48, 64)) - np.int16(300)
+    save(tmp_path / "images" / "a.tif", stack)
+    model = write_model(tmp_path / "model.onnx", metadata(ndim=3))
+    assert cellscribble(["predict", str(tmp_path / "images"), "-m", str(model), "-o", str(tmp_path / "ours")]) == 0
+    settings = {PROGRAM: program(tmp_path), MODEL: model, MEASURED: "DNA", "Process as 3D?": "Yes"}
+    done = run(plugin_pipeline(tmp_path / "p.cppipe", settings), tmp_path / "out", "-i", tmp_path / "images")
+    assert done.returncode == 0, done.stderr
+    labels = tifffile.imread(tmp_path / "ours" / "a_labels.tif")
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "out" / "a_nuclei.tiff"), labels)
+    for k, row in enumerate(rows(tmp_path / "out" / "MyExpt_Nuclei.csv"), start=1):
+        mean = stack[labels == k].mean() / 65535
+        assert float(row["Intensity_MeanIntensity_DNA"]) == pytest.approx(mean + 32768 / 65535, rel=1e-6)
+
+
 def crop(remove: str) -> tuple[str, int, list[object]]:
     """The left part of DNA, as an image of its size with a mask (No) or smaller (Edges)."""
     where = ["Rectangle", "Coordinates", "Individually", "4,50", "0,48", "500,500", 400, 200]
