@@ -185,8 +185,17 @@ function fill_manager(zip, image) {
         roiManager("reset");
     }
     selectImage(image);
-    roiManager("open", zip);
+    open_rois(zip);
     selectImage(image);
+}
+
+// A zip of ROIs into the ROI Manager. The Manager's own "open" writes itself into the macro recorder, behind the line of the command;
+// ImageJ's open() does not, but it knows no Manager without a window, and no zip whose first entry is no ROI.
+function open_rois(zip) {
+    // Where there is none, this opens one.
+    n = roiManager("count");
+    if (isOpen("ROI Manager") && indexOf(File.openAsRawString(zip, 1000), ".roi") >= 0) open(zip);
+    else roiManager("open", zip);
 }
 
 // A label file that ImageJ opens: it knows neither 32-bit integers, which hold more than 65,535 objects, nor tiles.
