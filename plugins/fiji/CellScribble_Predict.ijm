@@ -4,7 +4,7 @@
 
 var model = "", input = "", output = "", rois = true, overwrite = "", pixel_size = "";
 
-begin();
+begin("model input output rois! overwrite! pixel");
 if (!by_macro) model = call("ij.Prefs.get", "cellscribble.model", "");
 Dialog.create("CellScribble Predict");
 Dialog.addFile("Model", model);

@@ -2,7 +2,7 @@
 // run("CellScribble Train", "images=[folder] scribbles=[folder] minutes=5 output=[]");
 // Scribbles: by default in the folder of the images, where Annotate puts them.
 
-begin();
+begin("images scribbles minutes# output");
 images = "";
 if (!by_macro) images = call("ij.Prefs.get", "cellscribble.images", "");
 Dialog.create("CellScribble Train");
@@ -13,7 +13,7 @@ Dialog.addString("Output (folder of the run; empty: a new one)", "", 30);
 Dialog.show();
 images = full_path(Dialog.getString());
 scribbles = full_path(Dialog.getString());
-minutes = Dialog.getNumber();
+minutes = next_number("Minutes");
 output = full_path(Dialog.getString());
 
 if (images == "" || !File.exists(images)) fail("there is no folder of images " + images + "; choose one with Images");

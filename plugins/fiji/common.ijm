@@ -8,18 +8,80 @@ var by_macro = false;
 // A folder of the command's own, gone when it ends.
 var temporary = "";
 
-function begin() {
+// `known`: the command's options, as Annotate and the others have them: minutes# a number, rois! without a value, others texts.
+function begin(known) {
     // Asked now, since each run() below changes the answer. Joined to a text, since ImageJ compares Java's null with none.
     options = "" + call("ij.Macro.getOptions");
     if (options != "null") by_macro = true;
     call("ij.Prefs.set", "cellscribble.result", "");
     call("ij.Prefs.set", "cellscribble.error", "");
+    if (by_macro) check_options(options, known);
     // Without ImageJ's own window nobody sees a dialog, and it would wait for ever.
     window = "" + call("ij.IJ.getInstance");
     if (!by_macro && window == "null") {
         by_macro = true;
         fail("this ImageJ has no window to ask in; give options, as the macro recorder writes them");
     }
+}
+
+// A macro's options, before ImageJ's Dialog reads them: of a number that is none it makes a window, which stops a macro, and
+// it takes no notice of a word that it does not know.
+function check_options(options, known) {
+    at = 0;
+    n = lengthOf(options);
+    while (at < n) {
+        end = at;
+        while (end < n && indexOf("= ", substring(options, end, end + 1)) < 0) end++;
+        key = substring(options, at, end);
+        value = "";
+        with_value = end < n && substring(options, minOf(end, n - 1), minOf(end, n - 1) + 1) == "=";
+        if (with_value) {
+            at = end + 1;
+            end = end_of_value(options, at);
+            value = substring(options, at, end);
+            if (startsWith(value, "[") && !endsWith(value, "]"))
+                fail("the bracket of " + key + "=" + replace(value, " +$", "") + " is not closed; end the text with ]");
+        }
+        if (key != "" || with_value) check_option(key, with_value, value, known);
+        at = end + 1;
+    }
+}
+
+// Behind a value: a word, or a text in brackets, which may hold others.
+function end_of_value(options, at) {
+    n = lengthOf(options);
+    depth = 0;
+    bracket = at < n && startsWith(substring(options, at), "[");
+    for (; at < n; at++) {
+        c = substring(options, at, at + 1);
+        if (c == "[") depth++;
+        if (c == "]") depth--;
+        if (!bracket && c == " ") return at;
+        if (bracket && depth == 0) return at + 1;
+    }
+    return n;
+}
+
+function check_option(key, with_value, value, known) {
+    words = " " + known + " ";
+    is_number = indexOf(words, " " + key + "# ") >= 0;
+    is_text = indexOf(words, " " + key + " ") >= 0;
+    if (indexOf(words, " " + key + "! ") >= 0) {
+        if (with_value) fail(key + "=" + value + " is not understood; write the word " + key + " alone for yes, leave it out for no");
+    } else if (key == "" || !is_number && !is_text) {
+        fail("'" + key + "' is no option of this command, which has: " + replace(known, "[#!]", "") + "; a text with spaces stands in [ ]");
+    } else if (!with_value) {
+        fail(key + " has no value; write " + key + "=... or leave it out");
+    } else if (is_number && isNaN(parseFloat(value))) {
+        fail(key + "=" + value + " is no number; write digits, such as " + key + "=5");
+    }
+}
+
+// The dialog's next number, which must be above 0.
+function next_number(name) {
+    value = Dialog.getNumber();
+    if (isNaN(value) || value <= 0) fail(name + " must be a number above 0, not " + value);
+    return value;
 }
 
 // Ends a command that went well; `path` is what it made, "" where nothing stays but what is open.

@@ -296,6 +296,38 @@ def test_what_fails_is_one_line_and_nothing_hangs(place):
     assert {p.suffix for p in (place.folder / "tmp").glob("*cellscribble*")} == {".log"}
 
 
+@pytest.mark.parametrize("mode", ["-batch", "-macro"])
+def test_options_that_are_not_understood_are_named_and_no_window_waits(place, mode):
+    """ImageJ asks in a window what `minutes=five` means, and does not notice a key that it does not know."""
+    wrong = {
+        ("Train", "images=[FOLDER] minutes=five"): "minutes=five is no number; write digits, such as minutes=5",
+        ("Train", "images=[FOLDER] minutes="): "minutes= is no number",
+        ("Train", "images=[FOLDER] minutes=[]"): "minutes=[] is no number",
+        ("Train", "images=[FOLDER] minutes"): "minutes has no value",
+        ("Train", "images=[FOLDER] minutes=-1"): "Minutes must be a number above 0, not -1",
+        ("Train", "images=[FOLDER] minute=5"): "'minute' is no option of this command, which has: images",
+        ("Train", "images=/my cells minutes=5"): "'cells' is no option",
+        ("Train", "images=[/my [cells] minutes=5"): "the bracket of images=[/my [cells] minutes=5 is not closed",
+        ("Suggest regions", "model=[MODEL] number=ten"): "number=ten is no number",
+        ("Suggest regions", "model=[MODEL] number=2 size=x2"): "size=x2 is no number",
+        ("Annotate", "images=[FOLDER] classes=[a] width=thin"): "width=thin is no number",
+        ("Predict", "model=[MODEL] rois=true"): "write the word rois alone for yes",
+        ("Predict", "model=[MODEL] input=[/a b/[c] (1)] rois"): "there is no file or folder /a b/[c] (1)",
+        ("Show labels", "labels=[] roi"): "'roi' is no option of this command, which has: labels rois",
+    }
+    words = {"FOLDER": '" + FOLDER + "', "MODEL": '" + MODEL + "'}
+    calls = ""
+    for i, (command, options) in enumerate(wrong):
+        for name, there in words.items():
+            options = options.replace(name, there)
+        calls += f'run("CellScribble {command}", "{options}"); report("{i}");\n'
+    lines = run(place, "open(IMAGE);\n" + calls, mode=mode)
+    assert len(lines) == len(wrong)
+    for (_, error, result), expected in zip(lines, wrong.values(), strict=True):
+        assert expected in error
+        assert result == ""
+
+
 def test_strokes_that_cannot_be_used_are_told_in_one_line(place):
     """A zip made to do harm, strokes of a larger image, a place where nothing can be saved."""
     entry = stroke_roi("nucleus_1", 300).tobytes()
