@@ -58,8 +58,9 @@ file = getDirectory("temp") + "cellscribble_tools.txt";
 File.saveString(tools, file);
 run("Install...", "install=[" + file + "]");
 if (first == "") first = first_without_strokes(place, list);
-open_image(first);
+// Before the image, since it writes over the keys that the status line tells then.
 setTool("Stroke " + names[1] + " Tool");
+open_image(first);
 done(images + File.separator + first);
 
 function first_without_strokes(folder, list) {

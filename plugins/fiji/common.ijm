@@ -80,7 +80,8 @@ function check_option(key, with_value, value, known) {
 // The dialog's next number, which must be above 0.
 function next_number(name) {
     value = Dialog.getNumber();
-    if (isNaN(value) || value <= 0) fail(name + " must be a number above 0, not " + value);
+    if (isNaN(value)) fail(name + " is no number; write digits, such as 5");
+    if (value <= 0) fail(name + " must be a number above 0, not " + value);
     return value;
 }
 
@@ -99,7 +100,23 @@ function fail(message) {
         print("ERROR CellScribble: " + message);
         exit();
     }
-    exit("CellScribble: " + message);
+    exit(in_lines("CellScribble: " + message));
+}
+
+// A text for ImageJ's window, which is as wide as its longest line, also where the screen is not.
+function in_lines(text) {
+    words = split(text, " ");
+    wrapped = "";
+    width = 0;
+    for (i = 0; i < words.length; i++) {
+        if (width > 0 && width + lengthOf(words[i]) > 90) {
+            wrapped = wrapped + "\n";
+            width = 0;
+        } else if (width > 0) wrapped = wrapped + " ";
+        wrapped = wrapped + words[i];
+        width = width + lengthOf(words[i]) + 1;
+    }
+    return wrapped;
 }
 
 // What stands after OK in the last line of the program's answer.

@@ -38,7 +38,10 @@ function open_image(name) {
     open(path);
     load_strokes();
     load_suggestions();
-    showStatus(name + ": " + Overlay.size + " strokes (n next, p previous, z undo, s next suggestion)");
+    classes = split(call("ij.Prefs.get", "cellscribble.names", "background,cell"), ",");
+    keys = "";
+    for (k = 0; k < classes.length; k++) keys = keys + k + " " + classes[k] + ", ";
+    showStatus(name + ": " + Overlay.size + " strokes (keys: " + keys + "n next, p previous, z undo, s suggestion)");
 }
 
 // The strokes on the disk onto the image, once for each window: what is on the disk is never overwritten unread.
