@@ -77,7 +77,7 @@ function predict_open_image() {
     setVoxelSize(pixel_width, pixel_height, pixel_depth, unit);
     if (output == "") done("");
     else done(labels);
-    showStatus("CellScribble: done");
+    showStatus("CellScribble: " + n_objects + " objects");
 }
 
 // Labels of a part into labels of the whole, in the same file, whole or not at all.

@@ -64,7 +64,7 @@ function show_boxes(zip, image) {
     }
     fill_manager(zip, image);
     roiManager("show all with labels");
-    showStatus("CellScribble: " + roiManager("count") + " boxes, the first is the least sure; in Annotate the key s goes to them");
+    showStatus("CellScribble: " + roiManager("count") + " boxes, the least sure first (key s in Annotate)");
 }
 
 // include common.ijm

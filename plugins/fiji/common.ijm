@@ -283,12 +283,16 @@ function readable(path) {
     return "" + answer_of(exec(python, "-P", "-m", "cellscribble", "--macro", "rois", path, temporary + "readable.tif"));
 }
 
+// In the labels that were shown last, which are numbered without gaps.
+var n_objects = 0;
+
 // Opens labels that Python wrote as they are best seen; `image` (0: none) is what their ROIs are shown on.
 function open_labels(path, image, with_rois) {
     open("" + readable(path));
     labels = getImageID();
     rename(File.getName(path));
     highest = colour_labels();
+    n_objects = highest;
     if (image == 0) image = labels;
     if (with_rois && highest > 0) show_rois(path, image);
     selectImage(labels);
