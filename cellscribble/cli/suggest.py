@@ -44,7 +44,8 @@ def command(
     """Mark the boxes where a model is least sure, as ImageJ ROIs: look there, and correct it by strokes.
 
     The boxes are ranked (suggest_01 first), do not overlap, and differ in look and place. Of a slide
-    a sample of blocks is looked at.
+    a sample of blocks is looked at. With a model in its run folder, places of training images where it
+    disagrees with its own average during training count as unsure too.
     """
     path = find_model(model)
     say(f"model {path}{'' if model else ' (the newest run; choose another with -m)'}")

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from cellscribble.core.errors import InputError
+from cellscribble.core.hashes import sha256_of
 from cellscribble.core.volume import ImageVolume
 from cellscribble.io.images import open_image
 from cellscribble.io.label_images import read_labels
 from cellscribble.metrics.pairs import Pair, find_pairs
-from cellscribble.train.inputs import TrainingSet, sha256_of
+from cellscribble.train.inputs import TrainingSet
 
 NOTHING, TRAINED_ON, UNSEEN = "", "trained on", "unseen"
 """What the images of an exam are to the methods."""

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,9 +24,10 @@ from cellscribble.infer.blockwise import block_size, default_block_px, reading
 from cellscribble.infer.fit import check_fit
 from cellscribble.infer.planes import sees_planes
 from cellscribble.infer.regions import Boxes, boxes_of_block, choose, joined
-from cellscribble.infer.resample import seen_as
+from cellscribble.infer.resample import Resampled, seen_as
 from cellscribble.infer.runner import Runner
 from cellscribble.io.atomic import check_writable, remove
+from cellscribble.io.averages import Averages
 from cellscribble.io.box_rois import MarkedBox, save_box_rois
 from cellscribble.io.images import image_name, list_images, open_image
 from cellscribble.io.remote import is_url
@@ -114,11 +116,12 @@ def suggest_files(
     notes: dict[str, None] = {}
     shapes: dict[int, tuple[int, int]] = {}
     failures: dict[str, str] = {}
+    averages, n_averaged = Averages(model.path), 0
     found: list[Boxes] = []
     for k, path in enumerate(images):
         say(k, image_name(path))
         try:
-            boxes, shape, said = _look_at(path, k, model, runner, options, size_px, say)
+            boxes, shape, said, averaged = _look_at(path, k, model, runner, averages, options, size_px, say)
         except (CellScribbleError, OSError) as error:
             if len(images) == 1:
                 raise
@@ -126,7 +129,11 @@ def suggest_files(
             continue
         notes |= dict.fromkeys(said)
         shapes[k] = shape
+        n_averaged += averaged
         found = [joined([*found, *boxes]).least_sure(MAX_BOXES)] if boxes else found
+    if averages:
+        what = "where the model disagrees with its own average from training"
+        notes[f"{what} counts as doubt too, in the {n_averaged} of {len(images)} images that it learnt from"] = None
     chosen = choose(found[0], n) if found else None
     suggestions = [] if chosen is None else list(_suggestions(chosen, images))
     files: list[Path] = []
@@ -156,9 +163,16 @@ def _targets(images: Sequence[Path | str], out: str | Path | None) -> list[Path]
 
 
 def _look_at(
-    path: Path | str, number: int, model: Model, runner: Runner, options: PredictOptions, size_px: int, say: Say
-) -> tuple[list[Boxes], tuple[int, int], list[str]]:
-    """The least sure boxes of one image in its own pixels, its shape (y, x), and notes."""
+    path: Path | str,
+    number: int,
+    model: Model,
+    runner: Runner,
+    averages: Averages,
+    options: PredictOptions,
+    size_px: int,
+    say: Say,
+) -> tuple[list[Boxes], tuple[int, int], list[str], bool]:
+    """The least sure boxes of one image in its own pixels, its shape (y, x), notes, and whether it has an average."""
     level = choose_level(path, model.metadata, options)
     image = open_image(path, axes=options.axes, timepoint=options.timepoint, level=level.index)
     fit = check_fit(image, model.metadata, levels_um=level.pixel_sizes_um, **options.fitting)
@@ -169,12 +183,15 @@ def _look_at(
         for n, side, s in zip(seen.spatial_shape, _sides(image, size_px), scale, strict=True)
     ]
     parts: list[Boxes] = []
-    looks = _Looks(seen, replace(model, metadata=fit.metadata), runner.seen_as(fit.metadata), box_px, number)
+    average: Any = averages.of(image, len(fit.metadata.classes))
+    if average is not None and fit.shape is not None:
+        average = Resampled(average, fit.shape)
+    looks = _Looks(seen, replace(model, metadata=fit.metadata), runner.seen_as(fit.metadata), box_px, number, average)
     for boxes in looks.all(lambda share: say(number + share, image_name(path))):
         parts = [joined([*parts, boxes]).least_sure(MAX_BOXES)]
     notes = [*fit.notes, *([level.words] if level.words else []), *looks.notes]
     parts = [_scaled(boxes, scale, image.spatial_shape) for boxes in parts]
-    return parts, (image.spatial_shape[-2], image.spatial_shape[-1]), notes
+    return parts, (image.spatial_shape[-2], image.spatial_shape[-1]), notes, average is not None
 
 
 def _sides(image: ImageVolume, size_px: int) -> list[float]:
@@ -188,9 +205,11 @@ def _sides(image: ImageVolume, size_px: int) -> list[float]:
 class _Looks:
     """Goes through the blocks of an image, or a sample of them; `notes` afterwards says which."""
 
-    def __init__(self, image: ImageVolume, model: Model, runner: Runner, box_px: Sequence[int], number: int) -> None:
+    def __init__(
+        self, image: ImageVolume, model: Model, runner: Runner, box_px: Sequence[int], number: int, average: Any
+    ) -> None:
         self._image, self._meta, self._runner = image, model.metadata, runner
-        self._box_px, self._number = box_px, number
+        self._box_px, self._number, self._average = box_px, number, average
         self.notes: list[str] = []
         block = default_block_px(image.ndim, sees_planes(self._meta))
         # A block is at least as large as a box, so that each holds one.
@@ -220,7 +239,8 @@ class _Looks:
                 corner = [s.start for s in block.write]
                 side = [min(b, s.stop - s.start) for b, s in zip(self._box_px, block.write, strict=True)]
                 seen = self._runner(pixels)[keep]
-                yield boxes_of_block(pixels[keep], seen, corner, grid.shape, side, self._number)
+                average = None if self._average is None else self._average[(slice(None), *block.write)]
+                yield boxes_of_block(pixels[keep], seen, corner, grid.shape, side, self._number, average)
             say(max(n_seen / min(MAX_BLOCKS, len(grid)), (n_read + 1) / min(len(grid), MAX_BLOCKS * MAX_EMPTY)))
         if n_seen == MAX_BLOCKS < len(grid):
             self.notes.append(f"{self._image.name}: {n_seen} of {len(grid)} blocks were looked at, drawn at random")

@@ -67,6 +67,7 @@ def boxes_of_block(
     shape: Sequence[int],
     box_px: Sequence[int],
     image: int,
+    average: npt.NDArray[np.uint8] | None = None,
 ) -> Boxes:
     """The boxes inside a block that the model is not sure of, each half a side from the next.
 
@@ -77,9 +78,10 @@ def boxes_of_block(
     corner, shape : of the block in its image, and of the image, px
     box_px : size of a box, px, at most the block
     image : number of the image
+    average : (K-1, *spatial), 255 times what the network said on average while it learnt, of all but the background
     """
     starts = [_starts(n, side) for n, side in zip(probability.shape[1:], box_px, strict=True)]
-    doubt = _wide_doubt(probability)
+    doubt = _wide_doubt(probability, average)
     for axis in (-2, -1):
         at = np.arange(doubt.shape[axis]) + corner[axis]
         margin = min(BORDER_PX, shape[axis] // 8)
@@ -132,15 +134,28 @@ def choose(boxes: Boxes, n: int) -> Boxes:
     return boxes[np.array(chosen, np.intp)]
 
 
-def _wide_doubt(probability: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """The uncertainty 0..1 without what is thinner than `EDGE_PX` (a grey opening, plane by plane), squared.
+def _wide_doubt(
+    probability: npt.NDArray[np.float32], average: npt.NDArray[np.uint8] | None
+) -> npt.NDArray[np.float32]:
+    """The uncertainty 0..1 and how far the average is from the probability, together at most 1, squared.
 
-    Squared, since a little doubt all over the empty glass must not outweigh much doubt in a cell.
+    Without what is thinner than `EDGE_PX` (a grey opening, plane by plane). Squared, since a little doubt all over the
+    empty glass must not outweigh much doubt in a cell.
     """
-    doubt = uncertainty(probability)
+    doubt = uncertainty(probability).astype(np.float32) / 255
+    if average is not None:
+        # A network may be sure now of what it took for something else a while ago.
+        doubt = np.minimum(doubt + _disagreement(probability, average), 1)
     size = (1,) * (doubt.ndim - 2) + (EDGE_PX, EDGE_PX)
-    wide = np.asarray(ndimage.grey_opening(doubt, size), np.float32) / 255
+    wide = np.asarray(ndimage.grey_opening(doubt, size), np.float32)
     return np.asarray(wide**2, np.float32)
+
+
+def _disagreement(probability: npt.NDArray[np.float32], average: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """(*spatial), 0..1: half the sum of |p - y| over all classes; of two classes it is |p - y| of either."""
+    y = average.astype(np.float32) / 255
+    apart = np.abs(probability[0] - (1 - y.sum(axis=0))) + np.abs(probability[1:] - y).sum(axis=0)
+    return np.asarray(apart / 2, np.float32)
 
 
 def _starts(n: int, side: int) -> npt.NDArray[np.int64]:

@@ -68,6 +68,8 @@ class Method:
     """Strokes alone first, then what the method adds."""
     maps_from_the_start: ClassVar[bool] = False
     """The maps of `memory_layout` are learnt from in the first of two stages too."""
+    average: ClassVar[str | None] = None
+    """The map in `Sample.memory` that is an average of the image's predictions, (K-1, *spatial) without background."""
     needs_masks: ClassVar[bool] = False
     """Learns from dense labels; no other method may see them."""
     segmenter: ClassVar[str] = "instances"

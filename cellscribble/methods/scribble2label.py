@@ -75,6 +75,7 @@ class Scribble2Label(Method):
 
     Config: ClassVar[type[MethodConfig]] = Scribble2LabelConfig
     two_stages: ClassVar[bool] = True
+    average: ClassVar[str | None] = EMA
     config: Scribble2LabelConfig
 
     def memory_layout(self) -> dict[str, tuple[int, float]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from cellscribble.core.errors import CellScribbleError, InputError
+from cellscribble.core.hashes import sha256_of
 from cellscribble.core.intensity import IntensityRule
 from cellscribble.core.labels import BACKGROUND, UNLABELLED
 from cellscribble.core.volume import ImageVolume
@@ -136,11 +136,6 @@ def open_training_set(
     if labels is not None:
         pairs = [replace(p, mask=read_mask(masks[p.name], p.image.spatial_shape, n_classes)) for p in pairs]
     return TrainingSet(tuple(pairs), names, tuple(first.colors[:n_classes]), warnings, failures)
-
-
-def sha256_of(data: np.ndarray) -> str:
-    """Of the pixels, in the order of the array."""
-    return hashlib.sha256(np.ascontiguousarray(data).tobytes()).hexdigest()
 
 
 def samples_of(training_set: TrainingSet) -> list[Sample]:

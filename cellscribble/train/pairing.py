@@ -14,6 +14,7 @@ from cellscribble.core.labels import UNLABELLED
 from cellscribble.core.volume import ImageVolume
 from cellscribble.io.images import image_name, level_pixel_sizes, list_images, open_image
 from cellscribble.io.scribbles import Scribbles, find_scribbles, read_scribbles
+from cellscribble.io.tiff_read import has_rois
 
 
 def check_names(paths: Sequence[Path]) -> None:
@@ -42,7 +43,7 @@ def open_with_strokes(
     image = image.with_data(np.asarray(image.data))
     # Refuses NaN and constant images here, where the others can still go on.
     fit_intensity(image, IntensityRule("range"))
-    files = find_scribbles(scribbles, image_name(path))
+    files = _strokes_of(path, scribbles)
     if not files:
         return image, None
     try:
@@ -55,6 +56,13 @@ def open_with_strokes(
     if not (strokes.data != UNLABELLED).any():
         return image, None
     return image, strokes
+
+
+def _strokes_of(path: Path, scribbles: Path) -> list[Path]:
+    """Its stroke files. Where strokes lie beside the images, an image's own file holds some only as ImageJ's ROIs."""
+    files = find_scribbles(scribbles, image_name(path))
+    itself = len(files) == 1 and files[0].exists() and path.exists() and files[0].samefile(path)
+    return [] if itself and not (path.suffix.lower() in (".tif", ".tiff") and has_rois(path)) else files
 
 
 def _other_level(path: Path, files: Sequence[Path], axes: str | None, timepoint: int | None) -> int | None:
@@ -75,7 +83,7 @@ def raise_no_pair(images: Path, scribbles: Path, failures: Mapping[str, str]) ->
         name, message = next(iter(failures.items()))
         raise InputError(f"no image could be used with its strokes; the first of {len(failures)}: {name}: {message}")
     paths = list_images(images)
-    if bare := [path.name for path in paths if find_scribbles(scribbles, image_name(path))]:
+    if bare := [path.name for path in paths if _strokes_of(path, scribbles)]:
         raise InputError(
             f"no image has strokes: nothing is drawn in the files of {', '.join(bare[:4])}{' ...' * (len(bare) > 4)}, "
             "every pixel is unlabelled; draw at least one stroke on background and one on a cell, and save them"

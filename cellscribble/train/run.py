@@ -21,6 +21,7 @@ from cellscribble.data.holdout import Holdout, hold_out_strokes
 from cellscribble.data.patches import PatchSource
 from cellscribble.data.samples import Sample
 from cellscribble.io.atomic import save_json
+from cellscribble.io.averages import save_averages
 from cellscribble.methods.base import Method
 from cellscribble.nn.build import build_network
 from cellscribble.nn.resnet_unet import DEPTHS, ResNetUNet
@@ -186,6 +187,8 @@ def _finish(fit: Fit, training_set: TrainingSet, holdout: Holdout, reporter: Rep
     metadata = describe_model(fit, training_set, calibration, best["score"])
     save_json(fit.folder / "calibration.json", asdict(calibration), overwrite=True)
     save_facts(fit.folder, metadata)
+    average = fit.method.average
+    save_averages(fit.folder, ((s.image, s.memory[average]) for s in fit.samples if average and average in s.memory))
     _draw(fit, training_set.colors, calibration.edge_level)
     return RunResult(fit.folder, holdout, best["score"], calibration, fit.stop_asked, fit.epoch)
 

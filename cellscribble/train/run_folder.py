@@ -4,6 +4,7 @@ config.json     the resolved settings
 inputs.json     sha256 of every image and of its strokes
 model.json      all that goes into the model file besides the weights
 tiles.npz       a few real tiles, normalised, on which an export is checked
+averages.npz    the method's averages of its predictions, if it makes any (`io.averages`)
 last.pt best.pt history.csv calibration.json
 understood.png understood.json curves.png seen.png
 model.onnx

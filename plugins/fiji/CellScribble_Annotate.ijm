@@ -3,7 +3,7 @@
 // Strokes: a folder for them where they shall not lie beside the images.
 // Puts a tool for each class into the tool bar and opens the first image without strokes.
 
-begin();
+begin("images strokes classes width#");
 images = "";
 classes = call("ij.Prefs.get", "cellscribble.classes", "cell");
 if (!by_macro) images = call("ij.Prefs.get", "cellscribble.images", "");
@@ -16,7 +16,7 @@ Dialog.show();
 images = full_path(Dialog.getString());
 strokes = full_path(Dialog.getString());
 classes = split(toLowerCase(Dialog.getString()), ",");
-width = Dialog.getNumber();
+width = next_number("Width");
 
 if (is("Batch Mode")) fail("Annotate needs ImageJ's window; start ImageJ without -batch");
 if (images == "" || !File.exists(images)) fail("there is no folder or image " + images + "; choose one with Images");
@@ -58,8 +58,9 @@ file = getDirectory("temp") + "cellscribble_tools.txt";
 File.saveString(tools, file);
 run("Install...", "install=[" + file + "]");
 if (first == "") first = first_without_strokes(place, list);
-open_image(first);
+// Before the image, since it writes over the keys that the status line tells then.
 setTool("Stroke " + names[1] + " Tool");
+open_image(first);
 done(images + File.separator + first);
 
 function first_without_strokes(folder, list) {

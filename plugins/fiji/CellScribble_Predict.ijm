@@ -4,7 +4,7 @@
 
 var model = "", input = "", output = "", rois = true, overwrite = "", pixel_size = "";
 
-begin();
+begin("model input output rois! overwrite! pixel");
 if (!by_macro) model = call("ij.Prefs.get", "cellscribble.model", "");
 Dialog.create("CellScribble Predict");
 Dialog.addFile("Model", model);
@@ -77,7 +77,7 @@ function predict_open_image() {
     setVoxelSize(pixel_width, pixel_height, pixel_depth, unit);
     if (output == "") done("");
     else done(labels);
-    showStatus("CellScribble: done");
+    showStatus("CellScribble: " + n_objects + " objects");
 }
 
 // Labels of a part into labels of the whole, in the same file, whole or not at all.

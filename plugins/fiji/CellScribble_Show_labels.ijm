@@ -2,7 +2,7 @@
 // run("CellScribble Show labels", "labels=[cells_labels.tif] rois");
 // Labels: a label image of any kind that CellScribble writes (TIFF, OME-Zarr), or nothing for the open image.
 
-begin();
+begin("labels rois!");
 Dialog.create("CellScribble Show labels");
 Dialog.addString("Labels (file; empty: the open image)", "", 30);
 Dialog.addCheckbox("ROIs to the ROI Manager", false);

@@ -2,7 +2,7 @@
 // run("CellScribble Suggest regions", "model=[model.onnx] number=10 size=96 input=[] output=[]");
 // Boxes where the model is least sure, best first: draw there next. Input as in Predict; of an open image the whole.
 
-begin();
+begin("model number# size# input output pixel");
 model = "";
 if (!by_macro) model = call("ij.Prefs.get", "cellscribble.model", "");
 Dialog.create("CellScribble Suggest regions");
@@ -14,8 +14,8 @@ Dialog.addString("Output (folder; empty: beside the input)", "", 30);
 ask_pixel_size();
 Dialog.show();
 model = Dialog.getString();
-number = d2s(Dialog.getNumber(), 0);
-size = d2s(Dialog.getNumber(), 0);
+number = d2s(next_number("Number"), 0);
+size = d2s(next_number("Size"), 0);
 input = full_path(Dialog.getString());
 output = full_path(Dialog.getString());
 pixel_size = pixel_size_word(Dialog.getChoice(), "--overwrite");
@@ -64,7 +64,7 @@ function show_boxes(zip, image) {
     }
     fill_manager(zip, image);
     roiManager("show all with labels");
-    showStatus("CellScribble: " + roiManager("count") + " boxes, the first is the least sure; in Annotate the key s goes to them");
+    showStatus("CellScribble: " + roiManager("count") + " boxes, the least sure first (key s in Annotate)");
 }
 
 // include common.ijm

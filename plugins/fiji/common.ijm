@@ -8,18 +8,81 @@ var by_macro = false;
 // A folder of the command's own, gone when it ends.
 var temporary = "";
 
-function begin() {
+// `known`: the command's options, as Annotate and the others have them: minutes# a number, rois! without a value, others texts.
+function begin(known) {
     // Asked now, since each run() below changes the answer. Joined to a text, since ImageJ compares Java's null with none.
     options = "" + call("ij.Macro.getOptions");
     if (options != "null") by_macro = true;
     call("ij.Prefs.set", "cellscribble.result", "");
     call("ij.Prefs.set", "cellscribble.error", "");
+    if (by_macro) check_options(options, known);
     // Without ImageJ's own window nobody sees a dialog, and it would wait for ever.
     window = "" + call("ij.IJ.getInstance");
     if (!by_macro && window == "null") {
         by_macro = true;
         fail("this ImageJ has no window to ask in; give options, as the macro recorder writes them");
     }
+}
+
+// A macro's options, before ImageJ's Dialog reads them: of a number that is none it makes a window, which stops a macro, and
+// it takes no notice of a word that it does not know.
+function check_options(options, known) {
+    at = 0;
+    n = lengthOf(options);
+    while (at < n) {
+        end = at;
+        while (end < n && indexOf("= ", substring(options, end, end + 1)) < 0) end++;
+        key = substring(options, at, end);
+        value = "";
+        with_value = end < n && substring(options, minOf(end, n - 1), minOf(end, n - 1) + 1) == "=";
+        if (with_value) {
+            at = end + 1;
+            end = end_of_value(options, at);
+            value = substring(options, at, end);
+            if (startsWith(value, "[") && !endsWith(value, "]"))
+                fail("the bracket of " + key + "=" + replace(value, " +$", "") + " is not closed; end the text with ]");
+        }
+        if (key != "" || with_value) check_option(key, with_value, value, known);
+        at = end + 1;
+    }
+}
+
+// Behind a value: a word, or a text in brackets, which may hold others.
+function end_of_value(options, at) {
+    n = lengthOf(options);
+    depth = 0;
+    bracket = at < n && startsWith(substring(options, at), "[");
+    for (; at < n; at++) {
+        c = substring(options, at, at + 1);
+        if (c == "[") depth++;
+        if (c == "]") depth--;
+        if (!bracket && c == " ") return at;
+        if (bracket && depth == 0) return at + 1;
+    }
+    return n;
+}
+
+function check_option(key, with_value, value, known) {
+    words = " " + known + " ";
+    is_number = indexOf(words, " " + key + "# ") >= 0;
+    is_text = indexOf(words, " " + key + " ") >= 0;
+    if (indexOf(words, " " + key + "! ") >= 0) {
+        if (with_value) fail(key + "=" + value + " is not understood; write the word " + key + " alone for yes, leave it out for no");
+    } else if (key == "" || !is_number && !is_text) {
+        fail("'" + key + "' is no option of this command, which has: " + replace(known, "[#!]", "") + "; a text with spaces stands in [ ]");
+    } else if (!with_value) {
+        fail(key + " has no value; write " + key + "=... or leave it out");
+    } else if (is_number && isNaN(parseFloat(value))) {
+        fail(key + "=" + value + " is no number; write digits, such as " + key + "=5");
+    }
+}
+
+// The dialog's next number, which must be above 0.
+function next_number(name) {
+    value = Dialog.getNumber();
+    if (isNaN(value)) fail(name + " is no number; write digits, such as 5");
+    if (value <= 0) fail(name + " must be a number above 0, not " + value);
+    return value;
 }
 
 // Ends a command that went well; `path` is what it made, "" where nothing stays but what is open.
@@ -37,7 +100,23 @@ function fail(message) {
         print("ERROR CellScribble: " + message);
         exit();
     }
-    exit("CellScribble: " + message);
+    exit(in_lines("CellScribble: " + message));
+}
+
+// A text for ImageJ's window, which is as wide as its longest line, also where the screen is not.
+function in_lines(text) {
+    words = split(text, " ");
+    wrapped = "";
+    width = 0;
+    for (i = 0; i < words.length; i++) {
+        if (width > 0 && width + lengthOf(words[i]) > 90) {
+            wrapped = wrapped + "\n";
+            width = 0;
+        } else if (width > 0) wrapped = wrapped + " ";
+        wrapped = wrapped + words[i];
+        width = width + lengthOf(words[i]) + 1;
+    }
+    return wrapped;
 }
 
 // What stands after OK in the last line of the program's answer.
@@ -185,8 +264,17 @@ function fill_manager(zip, image) {
         roiManager("reset");
     }
     selectImage(image);
-    roiManager("open", zip);
+    open_rois(zip);
     selectImage(image);
+}
+
+// A zip of ROIs into the ROI Manager. The Manager's own "open" writes itself into the macro recorder, behind the line of the command;
+// ImageJ's open() does not, but it knows no Manager without a window, and no zip whose first entry is no ROI.
+function open_rois(zip) {
+    // Where there is none, this opens one.
+    n = roiManager("count");
+    if (isOpen("ROI Manager") && indexOf(File.openAsRawString(zip, 1000), ".roi") >= 0) open(zip);
+    else roiManager("open", zip);
 }
 
 // A label file that ImageJ opens: it knows neither 32-bit integers, which hold more than 65,535 objects, nor tiles.
@@ -195,12 +283,16 @@ function readable(path) {
     return "" + answer_of(exec(python, "-P", "-m", "cellscribble", "--macro", "rois", path, temporary + "readable.tif"));
 }
 
+// In the labels that were shown last, which are numbered without gaps.
+var n_objects = 0;
+
 // Opens labels that Python wrote as they are best seen; `image` (0: none) is what their ROIs are shown on.
 function open_labels(path, image, with_rois) {
     open("" + readable(path));
     labels = getImageID();
     rename(File.getName(path));
     highest = colour_labels();
+    n_objects = highest;
     if (image == 0) image = labels;
     if (with_rois && highest > 0) show_rois(path, image);
     selectImage(labels);

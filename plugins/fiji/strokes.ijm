@@ -38,7 +38,10 @@ function open_image(name) {
     open(path);
     load_strokes();
     load_suggestions();
-    showStatus(name + ": " + Overlay.size + " strokes (n next, p previous, z undo, s next suggestion)");
+    classes = split(call("ij.Prefs.get", "cellscribble.names", "background,cell"), ",");
+    keys = "";
+    for (k = 0; k < classes.length; k++) keys = keys + k + " " + classes[k] + ", ";
+    showStatus(name + ": " + Overlay.size + " strokes (keys: " + keys + "n next, p previous, z undo, s suggestion)");
 }
 
 // The strokes on the disk onto the image, once for each window: what is on the disk is never overwritten unread.
@@ -54,13 +57,11 @@ function load_strokes() {
         if (!startsWith(File.openAsRawString(zip, 4), "PK" + fromCharCode(3)) || !is_sound(zip))
             fail(zip + " is no zip of ROIs; move it away, or save it again from the ROI Manager");
         Overlay.remove;
-        setBatchMode(true);
         kept = take_manager();
-        roiManager("open", zip);
+        open_rois(zip);
         n = roiManager("count");
         if (n > 0) run("From ROI Manager");
         give_manager_back(kept);
-        setBatchMode(false);
         if (n == 0) fail(zip + " cannot be read as ROIs; move it away, or save it again from the ROI Manager");
     }
     loaded = loaded + mark;
@@ -111,7 +112,6 @@ function save_strokes() {
 function write_overlay(path) {
     getDimensions(width, height, channels, slices, frames);
     Stack.getPosition(channel, slice, frame);
-    setBatchMode(true);
     kept = take_manager();
     // One by one: ImageJ's own To ROI Manager puts numbers before the names.
     for (i = 0; i < Overlay.size; i++) {
@@ -120,10 +120,9 @@ function write_overlay(path) {
     }
     roiManager("deselect");
     roiManager("save", path);
-    give_manager_back(kept);
     run("Select None");
     if (channels * slices * frames > 1) Stack.setPosition(channel, slice, frame);
-    setBatchMode(false);
+    give_manager_back(kept);
 }
 
 // ImageJ's own ways to write stop with a window where they fail, this one does not.
@@ -134,8 +133,15 @@ function can_write(path) {
     return true;
 }
 
-// The ROI Manager is the person's: what is in it is put aside and comes back.
+// The ROI Manager is the person's: what is in it is put aside and comes back. Meanwhile nothing is drawn on the screen.
 function take_manager() {
+    if (isOpen("Recorder") && !isOpen("ROI Manager")) {
+        // In batch mode it has no window, and what it opens would be recorded: see open_rois.
+        image = getImageID();
+        run("ROI Manager...");
+        selectImage(image);
+    }
+    setBatchMode(true);
     kept = "";
     if (roiManager("count") > 0) {
         kept = getDirectory("temp") + "cellscribble_kept_" + d2s(getTime(), 0) + ".zip";
@@ -148,9 +154,11 @@ function take_manager() {
 
 function give_manager_back(kept) {
     roiManager("reset");
-    if (kept == "") return;
-    roiManager("open", kept);
-    ok = File.delete(kept);
+    if (kept != "") {
+        open_rois(kept);
+        ok = File.delete(kept);
+    }
+    setBatchMode(false);
 }
 
 // Boxes of CellScribble Suggest regions for this image into the ROI Manager; those of another image go.
@@ -168,7 +176,7 @@ function load_suggestions() {
     }
     run("Select None");
     if (!File.exists(zip)) return;
-    roiManager("open", zip);
+    open_rois(zip);
     roiManager("deselect");
     roiManager("show all with labels");
 }

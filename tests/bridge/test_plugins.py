@@ -1,5 +1,7 @@
 """Predict, Show labels and Train as commands of the real ImageJ."""
 
+import re
+import shutil
 import zipfile
 
 import numpy as np
@@ -9,6 +11,7 @@ import tifffile
 
 from cellscribble.bridge.fiji import install
 from cellscribble.bridge.macro_text import quote
+from cellscribble.io.box_rois import MarkedBox, save_box_rois
 from cellscribble.io.scribbles import save_scribbles
 from cellscribble.io.tiff import save_labels
 from tests.bridge.imagej import wait_for
@@ -293,6 +296,38 @@ def test_what_fails_is_one_line_and_nothing_hangs(place):
     assert {p.suffix for p in (place.folder / "tmp").glob("*cellscribble*")} == {".log"}
 
 
+@pytest.mark.parametrize("mode", ["-batch", "-macro"])
+def test_options_that_are_not_understood_are_named_and_no_window_waits(place, mode):
+    """ImageJ asks in a window what `minutes=five` means, and does not notice a key that it does not know."""
+    wrong = {
+        ("Train", "images=[FOLDER] minutes=five"): "minutes=five is no number; write digits, such as minutes=5",
+        ("Train", "images=[FOLDER] minutes="): "minutes= is no number",
+        ("Train", "images=[FOLDER] minutes=[]"): "minutes=[] is no number",
+        ("Train", "images=[FOLDER] minutes"): "minutes has no value",
+        ("Train", "images=[FOLDER] minutes=-1"): "Minutes must be a number above 0, not -1",
+        ("Train", "images=[FOLDER] minute=5"): "'minute' is no option of this command, which has: images",
+        ("Train", "images=/my cells minutes=5"): "'cells' is no option",
+        ("Train", "images=[/my [cells] minutes=5"): "the bracket of images=[/my [cells] minutes=5 is not closed",
+        ("Suggest regions", "model=[MODEL] number=ten"): "number=ten is no number",
+        ("Suggest regions", "model=[MODEL] number=2 size=x2"): "size=x2 is no number",
+        ("Annotate", "images=[FOLDER] classes=[a] width=thin"): "width=thin is no number",
+        ("Predict", "model=[MODEL] rois=true"): "write the word rois alone for yes",
+        ("Predict", "model=[MODEL] input=[/a b/[c] (1)] rois"): "there is no file or folder /a b/[c] (1)",
+        ("Show labels", "labels=[] roi"): "'roi' is no option of this command, which has: labels rois",
+    }
+    words = {"FOLDER": '" + FOLDER + "', "MODEL": '" + MODEL + "'}
+    calls = ""
+    for i, (command, options) in enumerate(wrong):
+        for name, there in words.items():
+            options = options.replace(name, there)
+        calls += f'run("CellScribble {command}", "{options}"); report("{i}");\n'
+    lines = run(place, "open(IMAGE);\n" + calls, mode=mode)
+    assert len(lines) == len(wrong)
+    for (_, error, result), expected in zip(lines, wrong.values(), strict=True):
+        assert expected in error
+        assert result == ""
+
+
 def test_strokes_that_cannot_be_used_are_told_in_one_line(place):
     """A zip made to do harm, strokes of a larger image, a place where nothing can be saved."""
     entry = stroke_roi("nucleus_1", 300).tobytes()
@@ -418,8 +453,15 @@ def press_ok(place, command):
         ("Annotate", "images=[FOLDER/cells/] strokes=[] classes=nucleus width=3", "FOLDER/cells/a.tif"),
         ("Train", "images=[FOLDER/cells/] scribbles=[] minutes=0.050 output=[]", "/model.onnx"),
         ("Predict", "model=[FOLDER/model.onnx] input=[] output=[] rois pixel=stop", ""),
+        ("Predict", "model=[FOLDER/model.onnx] input=[FOLDER/cells/a.tif] output=[] rois pixel=stop", "a_labels.tif"),
         ("Suggest regions", "model=[FOLDER/model.onnx] number=10 size=96 input=[] output=[] pixel=stop", ""),
+        (
+            "Suggest regions",
+            "model=[FOLDER/model.onnx] number=10 size=96 input=[FOLDER/fog.tif] output=[] pixel=stop",
+            "FOLDER/fog_suggestions.zip",
+        ),
         ("Show labels", "labels=[]", ""),
+        ("Show labels", "labels=[FOLDER/some_labels.tif] rois", "FOLDER/some_labels.tif"),
     ],
 )
 def test_what_the_recorder_writes_runs_again(place, disks_2d, command, options, made):
@@ -427,24 +469,32 @@ def test_what_the_recorder_writes_runs_again(place, disks_2d, command, options, 
     (place.folder / "cells").mkdir()
     tifffile.imwrite(place.folder / "cells" / "a.tif", disks_2d.image.data[0])
     save_scribbles(place.folder / "cells" / "a_scribbles.tif", disks_2d.scribbles)
-    train = place.plugins / "plugins" / "CellScribble" / "CellScribble_Train.ijm"
-    train.write_text(train.read_text().replace('"Minutes", 5', '"Minutes", 0.05'))
+    tifffile.imwrite(place.folder / "fog.tif", np.tile(disks()[0], (2, 2)) // 2 + 60)
+    save_labels(place.folder / "some_labels.tif", np.eye(20, 30, dtype=int))
+    if command == "Annotate":
+        roifile.roiwrite(place.folder / "cells" / "a_rois.zip", [stroke_roi("nucleus_1", 10)])
+        box = MarkedBox("suggest_01", (2, 2), (20, 20), None, 0.5)
+        save_box_rois(place.folder / "cells" / "a_suggestions.zip", [box], (64, 64))
+    options = options.replace("FOLDER", str(place.folder))
+    preset_dialog(place, command, options)
     out = place.folder / "recorded.txt"
     macro = f"""
         open({quote(place.folder / "two disks.tif")});
+        if ({int("rois" in options.split())}) {{
+            makeRectangle(3, 3, 9, 9); roiManager("add"); run("Select None");
+        }}
         call("ij.Prefs.set", "cellscribble.model", {quote(place.folder / "model.onnx")});
         call("ij.Prefs.set", "cellscribble.images", {quote(place.folder / "cells")});
         call("ij.Prefs.set", "cellscribble.classes", "nucleus");
         run("Record...");
         doCommand("CellScribble {command}");
-        // The line is written when the command has ended.
-        text = "";
-        while (indexOf(text, "CellScribble {command}") < 0) {{
+        // The command's line is written by the first run() in it, others may follow until its thread ends.
+        do {{
             wait(200);
-            selectWindow("Recorder");
-            text = getInfo("window.contents");
-        }}
-        File.saveString(text, {quote(out)});
+            threads = "" + call("java.lang.Thread.getAllStackTraces");
+        }} while (indexOf(threads, "CellScribble {command}") >= 0);
+        selectWindow("Recorder");
+        File.saveString(getInfo("window.contents"), {quote(out)});
     """
     process = place.start("-macro", macro)
     try:
@@ -456,13 +506,25 @@ def test_what_the_recorder_writes_runs_again(place, disks_2d, command, options, 
         place.screenshot()
         process.kill()
         process.communicate()
-    options = options.replace("FOLDER", str(place.folder))
     # ImageJ's own warning, that a path is not ASCII, stands in brackets.
     lines = [line for line in out.read_text(encoding="utf-8").splitlines() if not line.strip().startswith("<<")]
     assert lines == [f'run("CellScribble {command}", "{options}");']
+    shutil.rmtree(place.folder / "cells" / "cellscribble_out", ignore_errors=True)
     call = "+".join(quote(part) for part in ("", options))
     ((_, error, result),) = run(
         place, f'open(IMAGE); run("CellScribble {command}", {call}); report("");', mode="-macro"
     )
     assert error == ""
     assert result.endswith(made.replace("FOLDER", str(place.folder)))
+
+
+def preset_dialog(place, command, options):
+    """The dialog's fields as `options` has them, so that pressing OK is all that is left to do."""
+    file = place.plugins / "plugins" / "CellScribble" / f"CellScribble_{command.replace(' ', '_')}.ijm"
+    text = file.read_text().replace('"Minutes", 5', '"Minutes", 0.05')
+    for key in ("Input", "Labels"):
+        (value,) = re.findall(key.lower() + r"=\[(.*?)\]", options) or [""]
+        text = re.sub(f'(addString\\("{key} [^"]*"), ""', lambda found, v=value: f"{found[1]}, {quote(v)}", text)
+    if "rois" in options.split():
+        text = text.replace('"ROIs to the ROI Manager", false', '"ROIs to the ROI Manager", true')
+    file.write_text(text)

@@ -8,6 +8,8 @@ from cellscribble.engine import suggest
 from cellscribble.engine.options import PredictOptions
 from cellscribble.engine.suggest import suggest_files
 from cellscribble.infer import blockwise
+from cellscribble.io.averages import save_averages
+from cellscribble.io.images import open_image
 from cellscribble.io.rois import read_rois
 from cellscribble.io.tiff import save_image
 from tests.infer.analytic import metadata, write_model
@@ -143,3 +145,59 @@ def test_an_image_that_fails_leaves_the_others(model, tmp_path):
         run(model, [tmp_path / "a.tif", tmp_path / "b.tif"], tmp_path / "out")
     assert list(error.value.failures) == [str(tmp_path / "b.tif")]
     assert (tmp_path / "out" / "a_suggestions.zip").exists()
+
+
+def in_a_run(image, at, ndim=2, **meta):
+    """A model in its run folder, which has an average of the image: as the model says, but 1 in a window of it."""
+    folder = image.parent / "run"
+    folder.mkdir()
+    model = open_model(write_model(folder / "model.onnx", metadata(ndim, **meta)))
+    opened = open_image(image)
+    y = (np.asarray(opened.data) > 150).astype(np.float32)
+    y[(slice(None), *at)] = 1
+    save_averages(folder, [(opened, y)])
+    return model
+
+
+def test_where_model_and_average_disagree_the_box_comes_first(tmp_path):
+    """Also where the model is sure, and only for the image that was averaged, whatever its file is called."""
+    tifffile.imwrite(tmp_path / "a.tif", picture((200, 300), (120, 200)))
+    model = in_a_run(tmp_path / "a.tif", np.s_[60:100, 100:140])
+    (tmp_path / "a.tif").rename(tmp_path / "b.tif")
+    tifffile.imwrite(tmp_path / "other.tif", picture((200, 300), (40, 100)))
+    found = run(model, [tmp_path / "b.tif", tmp_path / "other.tif"], tmp_path / "out", n=3)
+    assert (found.suggestions[0].image, found.suggestions[0].corner) == (tmp_path / "b.tif", (60, 100))
+    assert found.suggestions[0].score == pytest.approx(1)
+    assert "its own average from training counts as doubt too, in the 1 of 2 images" in found.notes[-1]
+    # A copy of the model elsewhere has the margin alone.
+    alone = open_model(write_model(tmp_path / "model.onnx"))
+    found = run(alone, [tmp_path / "b.tif"], tmp_path / "r.zip", n=1)
+    assert found.suggestions[0].corner != (60, 100)
+    assert not any("average" in note for note in found.notes)
+
+
+def test_the_average_of_a_stack_and_of_a_resampled_image(tmp_path):
+    for name in "su":
+        (tmp_path / name).mkdir()
+    save_image(tmp_path / "s" / "s.tif", picture((20, 60, 120))[None], "CZYX", (1.0, 0.5, 0.5))
+    model = in_a_run(tmp_path / "s" / "s.tif", np.s_[12:16, 20:50, 70:100], 3)
+    (one,) = run(model, [tmp_path / "s" / "s.tif"], tmp_path / "s.zip", n=1).suggestions
+    assert 12 <= one.plane < 16
+    assert all(c <= p and p + 30 <= c + 40 for c, p in zip(one.corner, (20, 70), strict=True))
+    save_image(tmp_path / "u" / "u.tif", picture((200, 300))[None], "CYX", (0.5, 0.5))
+    model = in_a_run(tmp_path / "u" / "u.tif", np.s_[120:160, 200:240], pixel_size_um=(1.0, 1.0))
+    (one,) = run(model, [tmp_path / "u" / "u.tif"], tmp_path / "u.zip", n=1, rescale=True).suggestions
+    assert all(abs(c - p) <= 20 for c, p in zip(one.corner, (120, 200), strict=True))
+
+
+def test_averages_of_other_classes_are_not_used_and_a_damaged_file_is_named(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", picture((200, 300), (120, 200)))
+    model = in_a_run(tmp_path / "a.tif", np.s_[60:100, 100:140])
+    save_averages(tmp_path / "run", [(open_image(tmp_path / "a.tif"), np.ones((2, 200, 300)))])
+    found = run(model, [tmp_path / "a.tif"], tmp_path / "r.zip", n=1)
+    assert "in the 0 of 1 images" in found.notes[-1]
+    (tmp_path / "run" / "averages.npz").write_bytes(b"PK no zip")
+    with pytest.raises(ModelError, match=r"averages\.npz cannot be read .* delete it"):
+        run(model, [tmp_path / "a.tif"], tmp_path / "r.zip", overwrite=True)
+    save_averages(tmp_path / "run", [])
+    assert not (tmp_path / "run" / "averages.npz").exists()

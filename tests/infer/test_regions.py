@@ -106,3 +106,27 @@ def test_the_same_place_in_another_image_is_no_overlap():
 def test_tables_are_joined_and_shortened_in_their_order():
     both = joined([boxes_at([(0, 0), (1, 1)], [0.1, 0.3]), boxes_at([(2, 2)], [0.2])])
     assert both.least_sure(2).corner.tolist() == [[1, 1], [2, 2]]
+
+
+def test_where_the_average_of_training_disagrees_there_is_doubt_though_the_network_is_sure():
+    p = doubtful((40, 60), (np.s_[0:20, 0:20], 1.0))
+    average = np.rint(255 * p[1:]).astype(np.uint8)
+    assert len(boxes_of(p, (20, 20))) == 0
+    pixels = np.zeros((1, 40, 60), np.float32)
+    same = boxes_of_block(pixels, p, (1000, 1000), (9000, 9000), (20, 20), 0, average)
+    assert len(same) == 0
+    average[0, 20:40, 40:60] = 255
+    found = boxes_of_block(pixels, p, (1000, 1000), (9000, 9000), (20, 20), 0, average)
+    assert found.corner[found.score.argmax()].tolist() == [1020, 1040]
+    assert found.score.max() == pytest.approx(1)
+
+
+def test_of_three_classes_the_disagreement_is_that_of_all():
+    """Half sure to be A, and B on average: the half that changed sides, and the margin's whole doubt, at most 1."""
+    p = np.zeros((3, 20, 20), np.float32)
+    p[1] = 1
+    average = np.zeros((2, 20, 20), np.uint8)
+    average[0] = average[1] = 51
+    found = boxes_of_block(np.zeros((1, 20, 20), np.float32), p, (1000, 1000), (9000, 9000), (20, 20), 0, average)
+    # |0 - .6| + |1 - .2| + |0 - .2| = 1.6, half of it .8, squared.
+    assert found.score.tolist() == pytest.approx([0.64])

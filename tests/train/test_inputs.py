@@ -2,6 +2,7 @@ import hashlib
 
 import numpy as np
 import pytest
+import roifile
 import tifffile
 
 from cellscribble.core.errors import InputError
@@ -44,6 +45,22 @@ def test_an_image_without_strokes_serves_for_pseudo_labels_and_that_is_said(tmp_
     data = opened(tmp_path)
     assert "2 images have no strokes (b, c); they serve for pseudo-labels only" in data.warnings
     assert [(s.scribbles >= 0).any() for s in samples_of(data)] == [True, False, False]
+
+
+def test_beside_its_strokes_an_image_without_any_is_not_taken_for_its_own(tmp_path):
+    """As Fiji's Annotate leaves a folder in which one image is not drawn on yet."""
+    save_disks(tmp_path, "a", "b")
+    (tmp_path / "strokes" / "a.tif").rename(tmp_path / "imgs" / "a_scribbles.tif")
+    data = open_training_set(tmp_path / "imgs", tmp_path / "imgs")
+    assert not data.failures
+    assert [p.scribbles is not None for p in data.pairs] == [True, False]
+    # ImageJ keeps strokes inside the image too, where they are drawn as an overlay and it is saved.
+    line = roifile.ImagejRoi.frompoints(np.array([(20, 20), (40, 20)]))
+    line.roitype, line.name = roifile.ROI_TYPE.FREELINE, "bg_1"
+    overlay = {"imagej": True, "metadata": {"Overlays": [line.tobytes()]}}
+    tifffile.imwrite(tmp_path / "imgs" / "b.tif", tifffile.imread(tmp_path / "imgs" / "b.tif"), **overlay)
+    data = open_training_set(tmp_path / "imgs", tmp_path / "imgs")
+    assert [p.scribbles is not None for p in data.pairs] == [True, True]
 
 
 def test_a_class_in_one_image_only_is_warned_of(tmp_path):

@@ -12,6 +12,7 @@ from cellscribble.bundle import ModelMetadata
 from cellscribble.config import TrainConfig
 from cellscribble.core.errors import InputError, OutputError, TrainingError
 from cellscribble.export.onnx import export
+from cellscribble.io.averages import Averages
 from cellscribble.nn.build import build_network
 from cellscribble.train import run as module
 from cellscribble.train import timing
@@ -35,6 +36,7 @@ def test_a_run_folder_holds_all_that_a_run_left(tiny_config, tmp_path):
         "calibration.json",
         "inputs.json",
         "tiles.npz",
+        "averages.npz",
         "last.pt",
         "best.pt",
         "history.csv",
@@ -50,6 +52,18 @@ def test_a_run_folder_holds_all_that_a_run_left(tiny_config, tmp_path):
     assert json.loads((tmp_path / "run" / "config.json").read_text())["patch_px"] == 32
     with np.load(tmp_path / "run" / "tiles.npz") as tiles:
         assert {name: tiles[name].shape for name in tiles.files} == {"0": (1, 64, 64), "1": (1, 64, 64)}
+    averages = Averages(tmp_path / "run" / "model.onnx")
+    for pair in training_set().pairs:
+        y = averages.of(pair.image, 2)
+        assert y.shape == (1, 64, 64)
+        # It has learnt something: what is stroked as a cell is more of one.
+        assert y[0][pair.scribbles.data == 1].mean() > y[0][pair.scribbles.data == 0].mean()
+    assert averages.of(pair.image.with_data(pair.image.data + 1), 2) is None
+
+
+def test_a_method_that_averages_nothing_leaves_no_averages(tiny_config, tmp_path):
+    train(training_set(), dataclasses.replace(tiny_config, method="partial_cross_entropy"), tmp_path / "run", Quiet())
+    assert not (tmp_path / "run" / "averages.npz").exists()
 
 
 def test_an_interrupted_run_is_finished_as_far_as_it_came(tiny_config, tmp_path, monkeypatch):
