@@ -34,6 +34,7 @@ from cellscribble.infer.blockwise import reading
 from cellscribble.infer.cut import BlockCut
 from cellscribble.infer.uncertainty import uncertainty
 from cellscribble.io.ome_zarr import shrink_into
+from cellscribble.io.zarr_chunks import write_chunks
 from cellscribble.segment.instances import cut_block, foreground, rules
 from cellscribble.segment.parameters import InstanceParameters, halo_px
 from cellscribble.segment.settle import close_objects
@@ -116,9 +117,10 @@ class See:
         around = self.network(normalised)
         probability = around[(slice(None), *block.keep)]
         if self.probability is not None:
-            self.probability[(slice(None), *block.write)] = np.rint(probability * 255).astype(np.uint8)
+            channels = slice(0, len(probability))
+            write_chunks(self.probability, (channels, *block.write), np.rint(probability * 255).astype(np.uint8))
         if self.uncertainty is not None:
-            self.uncertainty[(0, *block.write)] = uncertainty(probability)
+            write_chunks(self.uncertainty, (slice(0, 1), *block.write), uncertainty(probability)[np.newaxis])
         if self.exact is not None:
             self.exact(k, probability)
         if self.cut is not None:
@@ -151,7 +153,8 @@ class Cut:
             return EMPTY
         labels, graph = cut_block(seen, window, box, self.grid.shape, self.settings, self.n_classes)
         closed = close_objects(graph, *rules(self.settings, self.grid.shape))
-        self.numbers.write(k, closed.numbers[labels])
+        few_bytes = closed.numbers.astype(np.min_scalar_type(int(closed.numbers.max())))
+        self.numbers.write(k, few_bytes.take(labels))
         leaf(closed).save(node_path(self.nodes, 0, k))
         return DONE
 
@@ -184,7 +187,7 @@ def node_folder(folder: Path, level: int) -> Path:
 
 def node_path(folder: Path, level: int, k: int) -> Path:
     """The file of a node."""
-    return numbered_path(node_folder(folder, level), k, ".npz")
+    return numbered_path(node_folder(folder, level), k, ".node")
 
 
 class Tables:
@@ -244,7 +247,7 @@ def write_levels(levels: Levels, box: Slices, labels: npt.NDArray[np.unsignedint
     """Write a block of labels into level 0 and those above in which nobody else writes into its chunks."""
     for array, step in levels:
         place = tuple(slice(b.start // s, -(-b.stop // s)) for b, s in zip(box, step, strict=True))
-        array[place] = labels[tuple(slice(None, None, s) for s in step)]
+        write_chunks(array, place, labels[tuple(slice(None, None, s) for s in step)])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -257,11 +260,10 @@ class Number:
     grid: BlockGrid
 
     def __call__(self, k: int) -> str:
-        box = self.grid.box(k)
-        own = self.numbers.read(box)
-        if not own.any():
+        own = self.numbers.block(k)
+        if own is None or not own.any():
             return EMPTY
-        write_levels(self.levels, box, self.table(k).astype(self.levels[0][0].dtype)[own])
+        write_levels(self.levels, self.grid.box(k), self.table(k).astype(self.levels[0][0].dtype).take(own))
         return DONE
 
 

@@ -47,7 +47,7 @@ def open_image(
     Parameters
     ----------
     path : TIFF (also OME, BigTIFF, ImageJ, slides), PNG, JPEG, BMP, or a folder with OME-Zarr; or the
-        URL of an OME-Zarr
+        URL of an OME-Zarr or a TIFF
     axes : axes of the stored array, one of the letters TCZYXS each, where the file says it wrongly
         or not at all
     timepoint : which time point of a time series, from 0
@@ -107,8 +107,10 @@ def _open_path(path: Path, axes: str | None, timepoint: int | None, level: int, 
 
 def _open_url(url: str, axes: str | None, timepoint: int | None, level: int, lazy: bool) -> ImageVolume:
     suffix = _suffix(url_path(url))
-    if suffix in TIFF_SUFFIXES + PICTURE_SUFFIXES:
-        raise InputError(f"{url}: only OME-Zarr is read from a URL; download the file, or convert it to OME-Zarr")
+    if suffix in PICTURE_SUFFIXES:
+        raise InputError(f"{url}: only OME-Zarr and TIFFs are read from a URL; download the file")
+    if suffix in TIFF_SUFFIXES:
+        return open_tiff(url, image_name(url), axes, timepoint, level, lazy=lazy)
     return open_ome_zarr(url, image_name(url), axes=axes, timepoint=timepoint, level=level, lazy=lazy)
 
 
@@ -122,9 +124,9 @@ def count_pixels(path: str | Path) -> int:
     """
     if _is_ome_zarr(path):
         return open_ome_zarr(path, "", lazy=True).n_pixels
-    path = Path(path)
-    if _suffix(path) in TIFF_SUFFIXES:
+    if is_tiff(path):
         return tiff_read.count_pixels(path)
+    path = Path(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -151,14 +153,18 @@ def level_pixel_sizes(
         if image.pixel_size_um is None or not image.levels:
             return [image.pixel_size_um]
         return [level.scale for level in image.levels]
-    path = Path(path)
-    if path.is_file() and path.stat().st_size and _suffix(path) in TIFF_SUFFIXES:
+    if is_tiff(path) and (is_url(path) or (Path(path).is_file() and Path(path).stat().st_size)):
         return tiff_read.level_pixel_sizes(path, axes, timepoint)
     return [None]
 
 
+def is_tiff(path: str | Path) -> bool:
+    """Whether a path or URL has the name of a TIFF or slide."""
+    return _suffix(url_path(path) if is_url(path) else Path(path)) in TIFF_SUFFIXES
+
+
 def _is_ome_zarr(path: str | Path) -> bool:
-    return is_url(path) or is_zarr(Path(path))
+    return not is_tiff(path) if is_url(path) else is_zarr(Path(path))
 
 
 def list_images(path: str | Path) -> list[Path]:

@@ -22,6 +22,7 @@ from cellscribble.core.labels import label_dtype
 from cellscribble.core.volume import PyramidLevel, rounded_step
 from cellscribble.io.atomic import atomic_path
 from cellscribble.io.ome_zarr_metadata import ome_metadata, plan_levels
+from cellscribble.io.zarr_chunks import read_chunks, write_chunks
 
 VERSIONS = ("0.4", "0.5")
 CHUNK_PX = {2: (512, 512), 3: (64, 64, 64)}
@@ -182,7 +183,7 @@ def shrink_into(group: Any, level: int, block: Slices) -> bool:
         values[to] = _shrunk(fine, coarse.shape, part, nearest)
     if not values.any():
         return False
-    coarse[block] = values
+    write_chunks(coarse, block, values)
     return True
 
 
@@ -195,7 +196,8 @@ def _shrunk(fine: Any, shape: Sequence[int], part: Slices, nearest: bool) -> npt
     steps = [rounded_step(n, m) for n, m in zip(fine.shape, shape, strict=True)]
     if all(step.is_integer() for step in steps):
         whole = [int(step) for step in steps]
-        values = fine[tuple(slice(p.start * s, p.stop * s) for p, s in zip(part, whole, strict=True))]
+        ends = zip(part, whole, fine.shape, strict=True)
+        values = read_chunks(fine, tuple(slice(p.start * s, min(p.stop * s, n)) for p, s, n in ends))
         return values[tuple(slice(None, None, s) for s in whole)] if nearest else _mean(values, whole)
     picks = [
         np.minimum((np.arange(p.start, p.stop) * step).astype(np.int64), n - 1)

@@ -44,6 +44,28 @@ def url_path(url: str) -> Path:
     return Path(urlsplit(url).path.rstrip("/") or url.rsplit("://")[-1])
 
 
+class Attempts:
+    """What failed tries to reach `url` mean; the first is told."""
+
+    def __init__(self, url: str) -> None:
+        self._url, self._said = url, False
+
+    def failed(self, error: Exception, wait: float | None) -> RemoteError | None:
+        """What to raise, None where it is to be tried again after `wait` seconds; a `wait` of None is the end."""
+        why = f"{type(error).__name__} {error}".strip()
+        if not _may_pass(error):
+            return RemoteError(f"{self._url} cannot be read ({why}); check the address and your access")
+        if wait is None:
+            return RemoteError(
+                f"no connection to {self._url} ({why}); tried {len(WAITS_S) + 1} times in {sum(WAITS_S):g} s; "
+                "type the same command again when it is back: a run of blocks goes on where it ended"
+            )
+        if not self._said:
+            self._said = True
+            _log.warning("the connection to %s dropped (%s); trying again", self._url, why)
+        return None
+
+
 class RetryingStore(WrapperStore[FsspecStore]):
     """A remote Zarr store that is asked again when the connection drops.
 
@@ -56,7 +78,7 @@ class RetryingStore(WrapperStore[FsspecStore]):
     def __init__(self, store: FsspecStore, url: str) -> None:
         super().__init__(store)
         self.url = url
-        self._said = False
+        self._attempts = Attempts(url)
 
     def _with_store(self, store: FsspecStore) -> RetryingStore:
         return RetryingStore(store, self.url)
@@ -88,20 +110,10 @@ class RetryingStore(WrapperStore[FsspecStore]):
             try:
                 return await asyncio.wait_for(ask(), TRY_S)
             except Exception as error:
-                why = f"{type(error).__name__} {error}".strip()
-                if not _may_pass(error):
-                    raise RemoteError(
-                        f"{self.url} cannot be read ({why}); check the address and your access"
-                    ) from error
-                if wait is None:
-                    raise RemoteError(
-                        f"no connection to {self.url} ({why}); tried {len(WAITS_S) + 1} times in {sum(WAITS_S):g} s; "
-                        "type the same command again when it is back: a run of blocks goes on where it ended"
-                    ) from error
-                if not self._said:
-                    self._said = True
-                    _log.warning("the connection to %s dropped (%s); trying again", self.url, why)
-                await asyncio.sleep(wait)
+                end = self._attempts.failed(error, wait)
+                if end is not None:
+                    raise end from error
+                await asyncio.sleep(wait or 0)
         raise AssertionError
 
 
@@ -118,12 +130,17 @@ def remote_store(url: str) -> RetryingStore:
     try:
         return RetryingStore(FsspecStore.from_url(url, read_only=True), url)
     except ImportError as error:
-        raise MissingExtraError(
-            f"{url} needs a package that is not installed ({error}): pip install 'cellscribble[remote]', "
-            "and for gs:// gcsfs besides"
-        ) from error
+        raise missing_package(url, error) from error
     except ValueError as error:
         raise RemoteError(f"{url} is no address ({error}); give one such as https://host/slide.zarr") from error
+
+
+def missing_package(url: str, error: ImportError) -> MissingExtraError:
+    """What to say where the package for a kind of URL is not installed."""
+    return MissingExtraError(
+        f"{url} needs a package that is not installed ({error}): pip install 'cellscribble[remote]', "
+        "and for gs:// gcsfs besides"
+    )
 
 
 def _part(found: Buffer | None, byte_range: ByteRequest | None) -> Buffer | None:

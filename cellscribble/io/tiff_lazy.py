@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import weakref
 from pathlib import Path
@@ -12,6 +13,16 @@ import numpy.typing as npt
 import tifffile
 import zarr
 
+from cellscribble.io.remote import is_url
+from cellscribble.io.remote_file import RemoteFile
+
+
+def open_file(path: Path | str) -> tifffile.TiffFile:
+    """The TIFF at a path or URL. Raises what tifffile and `RemoteFile` raise."""
+    return (
+        tifffile.TiffFile(io.BufferedReader(RemoteFile(path)), name=path) if is_url(path) else tifffile.TiffFile(path)
+    )
+
 
 class LazyTiff:
     """The stored array of a packed TIFF: `shape`, `dtype`, slicing; opened at the first read.
@@ -19,8 +30,8 @@ class LazyTiff:
     Only path and level are pickled, so a worker of a cluster opens the file itself.
     """
 
-    def __init__(self, path: Path, level: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        self.path, self.level, self.shape, self.dtype = Path(path), level, shape, dtype
+    def __init__(self, path: Path | str, level: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.path, self.level, self.shape, self.dtype = path, level, shape, dtype
         self.ndim = len(shape)
         self._lock = threading.Lock()
         self._array: Any = None
@@ -36,7 +47,7 @@ class LazyTiff:
     def _opened(self) -> Any:
         with self._lock:
             if self._array is None:
-                tiff = tifffile.TiffFile(self.path)
+                tiff = open_file(self.path)
                 self._array = zarr.open_array(tiff.series[0].aszarr(level=self.level), mode="r")
                 weakref.finalize(self, tiff.close)
         return self._array
@@ -51,7 +62,7 @@ class MappedTiff:
     Mapped anew for each read: what was read of a map that stays counts as memory of the process for good.
     """
 
-    def __init__(self, path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    def __init__(self, path: Path | str, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self.path, self.offset, self.shape, self.dtype = Path(path), offset, shape, dtype
         self.ndim = len(shape)
 

@@ -16,7 +16,8 @@ from cellscribble.core.errors import FileFormatError, InputError
 from cellscribble.core.volume import ImageVolume, PyramidLevel, rounded_step
 from cellscribble.io import pixel_size as sizes
 from cellscribble.io.axes import AxesPlan, check_axes, plan_axes, resolve_axes, to_canonical
-from cellscribble.io.tiff_lazy import LazyTiff, MappedTiff
+from cellscribble.io.remote import is_url
+from cellscribble.io.tiff_lazy import LazyTiff, MappedTiff, open_file
 
 LAZY_BYTES = 256 << 20
 """Files larger than this (unpacked) are read piece by piece."""
@@ -38,7 +39,7 @@ DECODING_ERRORS = (
 
 
 def open_tiff(
-    path: Path,
+    path: Path | str,
     name: str,
     axes: str | None = None,
     timepoint: int | None = None,
@@ -91,7 +92,7 @@ def read_indices(path: Path) -> np.ndarray[Any, Any]:
         return np.asarray(_read(path, series, 0, lazy_bytes=series.nbytes))
 
 
-def count_pixels(path: Path) -> int:
+def count_pixels(path: Path | str) -> int:
     """Pixels of one channel of level 0; no pixel is read. See `open_tiff`."""
     with _open(path) as tiff:
         series = _series(tiff, path, 0)
@@ -100,7 +101,7 @@ def count_pixels(path: Path) -> int:
         return math.prod(series.shape[letters.index(letter)] for letter in plan.axes[1:])
 
 
-def level_pixel_sizes(path: Path, axes: str | None, timepoint: int | None) -> list[tuple[float, ...] | None]:
+def level_pixel_sizes(path: Path | str, axes: str | None, timepoint: int | None) -> list[tuple[float, ...] | None]:
     """The pixel size of each level of a pyramid, one number for each spatial axis; see `open_tiff`."""
     with _open(path) as tiff:
         sizes = []
@@ -119,9 +120,9 @@ def has_rois(path: Path) -> bool:
         return "Overlays" in metadata or "ROI" in metadata
 
 
-def _open(path: Path) -> Any:
+def _open(path: Path | str) -> Any:
     try:
-        tiff = tifffile.TiffFile(path)
+        tiff = open_file(path)
     except DECODING_ERRORS as error:
         raise FileFormatError(
             f"{path} is not a readable TIFF ({error}); it may be truncated or another format "
@@ -130,7 +131,7 @@ def _open(path: Path) -> Any:
     return tiff
 
 
-def _series(tiff: Any, path: Path, level: int) -> Any:
+def _series(tiff: Any, path: Path | str, level: int) -> Any:
     try:
         levels = tiff.series[0].levels
     except DECODING_ERRORS as error:
@@ -170,7 +171,7 @@ def _axes(tiff: Any, series: Any, axes: str | None) -> tuple[str, str, str]:
     return letters, remark, source
 
 
-def _check_whole(series: Any, path: Path) -> None:
+def _check_whole(series: Any, path: Path | str) -> None:
     # tifffile fills what a truncated file lacks with zeros: half an image would pass as an image.
     handle = series.pages[0].parent.filehandle if series.pages[0] is not None else None
     if series.dataoffset is not None and handle is not None:
@@ -196,11 +197,11 @@ def _is_rgb(letters: str, dtype: Any) -> bool:
     return bool(dtype == np.uint8 or (dtype == np.uint16 and not planar))
 
 
-def _read(path: Path, series: Any, level: int, lazy_bytes: int) -> Any:
+def _read(path: Path | str, series: Any, level: int, lazy_bytes: int) -> Any:
     try:
         if series.nbytes <= lazy_bytes:
             return series.asarray()
-        if series.dataoffset is not None:
+        if series.dataoffset is not None and not is_url(path):
             offset, dtype = series.dataoffset, series.dtype
             order = series.pages[0].parent.byteorder
             stored = np.dtype(dtype).newbyteorder(order)

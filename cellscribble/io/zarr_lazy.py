@@ -17,6 +17,7 @@ from zarr.errors import BaseZarrError
 
 from cellscribble.core.blocks import Slices, overlap, relative
 from cellscribble.core.errors import CellScribbleError, FileFormatError
+from cellscribble.io.zarr_chunks import read_chunks
 
 # Broken JSON, missing arrays, chunks that do not unpack (codec errors are RuntimeErrors).
 READ_ERRORS = (BaseZarrError, ValueError, KeyError, TypeError, IndexError, OSError, RuntimeError)
@@ -56,8 +57,9 @@ class LazyZarr:
     def __getitem__(self, key: Any) -> npt.NDArray[Any]:
         """Pixels. Raises FileFormatError if a chunk is damaged or lost, RemoteError if a connection is lost."""
         try:
-            pixels = np.asarray(self._array[key])
-            lost = self._lost(self._window(key), pixels)
+            window = self._window(key)
+            pixels = self._read(window)
+            lost = self._lost(window, pixels)
         except CellScribbleError:
             raise
         except READ_ERRORS as error:
@@ -68,6 +70,11 @@ class LazyZarr:
         if lost:
             raise FileFormatError(f"{lost} is missing, but the next level shows something there; copy it again")
         return pixels
+
+    def _read(self, window: Slices) -> npt.NDArray[Any]:
+        if all(part.step == 1 for part in window):
+            return read_chunks(self._array, window)
+        return np.asarray(self._array[window])
 
     def _window(self, key: Any) -> Slices:
         keys = key if isinstance(key, tuple) else (slice(None),) * self.ndim

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+# `take` throughout: it is half as fast again as indexing with a list of positions.
+
 Ints = npt.NDArray[np.int64]
 
 CODE_BITS = 5
@@ -47,11 +49,11 @@ def uphill(flat: npt.NDArray[np.int32], shape: Sequence[int], pixels: Ints) -> I
         a, b = np.searchsorted(pixels, (low, low + piece))
         before = max(low - reach, 0)
         key = _highest_around(flat[before : low + piece + reach], strides)
-        code[a:b] = key[pixels[a:b] - before] & (2**CODE_BITS - 1)
-    target = pixels + np.array([np.dot(step, strides) for step in steps], np.int64)[code]
+        code[a:b] = key.take(pixels[a:b] - before) & (2**CODE_BITS - 1)
+    target = pixels + np.array([np.dot(step, strides) for step in steps], np.int64).take(code)
     # Objects are joined across faces. A step across a corner counts where steps across faces lead
     # the same way; else two parts that only meet in a corner would be one. Amid foreground they do.
-    rim = np.flatnonzero(~_amid(flat > 0, strides)[pixels])
+    rim = np.flatnonzero(~_amid(flat > 0, strides).take(pixels))
     code = code[rim]
     for c, step in enumerate(steps):
         if sum(map(abs, step)) > 1:
@@ -126,7 +128,7 @@ def follow(to: Ints) -> Ints:
     (P,) int64 : the pixel at the end of each one's way
     """
     while True:
-        further = to[to]
+        further = to.take(to)
         if np.array_equal(further, to):
             return to
         to = further

@@ -42,37 +42,38 @@ def find_basins(
     graph : the N basins, without votes (V = 0)
     """
     # A frame of background, so that no step leaves the array.
-    framed = np.pad(height, 1)
+    framed = np.zeros([n + 2 for n in height.shape], np.int32)
+    framed[(slice(1, -1),) * height.ndim] = height
     flat = framed.ravel()
     pixels = np.flatnonzero(flat > 0)
-    place = np.empty(flat.size, np.int64)
-    place[pixels] = np.arange(len(pixels))
-    to = place[uphill(flat, framed.shape, pixels)]
+    place = np.empty(flat.size, np.int32)
+    place[pixels] = np.arange(len(pixels), dtype=np.int32)
+    to = place.take(uphill(flat, framed.shape, pixels)).astype(np.int64)
     # The outermost pixels of the window do not see all that is around them: there the view ends.
     seen = tuple(
         slice(1 + (low > 0), n + 1 - (low + n < whole))
         for low, n, whole in zip(origin, height.shape, shape, strict=True)
     )
-    unseen = np.flatnonzero(~_region(framed.shape, seen)[pixels])
+    unseen = np.flatnonzero(~_region(framed.shape, seen).take(pixels))
     to[unseen] = unseen
     del place
     end = follow(to)
 
     block = tuple(slice(s.start + 1, s.stop + 1) for s in own)
-    in_block = _region(framed.shape, block)[pixels]
+    in_block = _region(framed.shape, block).take(pixels)
     mine = np.flatnonzero(in_block)
-    ends, basin = _number(len(pixels), end[mine])
+    ends, basin = _number(len(pixels), end.take(mine))
     inside = in_block[ends]
-    leaves = np.flatnonzero(~in_block[to[mine]])
+    leaves = np.flatnonzero(~in_block.take(to.take(mine)))
     exits = pixels[to[mine[leaves]]]
     del to, end
     summit = np.where(inside, pixels[ends], _highest_exits(flat, exits, basin[leaves], len(ends)))
-    pixels = pixels[mine]
+    pixels = pixels.take(mine)
     first = np.zeros(len(ends), np.int64)
     first[basin[::-1]] = pixels[::-1]
     numbers = np.zeros(framed.shape, np.int32)
     numbers.ravel()[pixels] = basin + 1
-    pairs, neck = _borders(numbers, flat, len(ends))
+    pairs, neck = _borders(numbers, flat, pixels, len(ends))
     at_edge = np.flatnonzero(_touches_others(numbers, block, origin, shape))
 
     def position(pixel: Ints) -> Ints:
@@ -107,7 +108,7 @@ def _number(n: int, end: Ints) -> tuple[Ints, npt.NDArray[np.int32]]:
     ends = np.flatnonzero(is_end)
     number = np.empty(n, np.int32)
     number[ends] = np.arange(len(ends), dtype=np.int32)
-    return ends, number[end]
+    return ends, number.take(end)
 
 
 def _highest_exits(flat: npt.NDArray[np.int32], exits: Ints, basin: npt.NDArray[np.int32], n: int) -> Ints:
@@ -140,17 +141,20 @@ def _touches_others(
 
 
 def _borders(
-    numbers: npt.NDArray[np.int32], height: npt.NDArray[np.int32], n: int
+    numbers: npt.NDArray[np.int32], height: npt.NDArray[np.int32], pixels: Ints, n: int
 ) -> tuple[Ints, npt.NDArray[np.int32]]:
     """Pairs of basins 0..n-1 that share a face of a pixel, each once, with their highest border point.
 
-    Both arrays have a frame of 0: what wraps around along the flat array meets it.
+    `numbers` and the flat `height` have a frame of 0: what wraps around along the flat array meets it. `pixels` are
+    the flat positions that have a number.
     """
     flat, pairs, necks = numbers.ravel(), [], []
+    own = flat.take(pixels)
     for stride in strides_of(numbers.shape):
-        one = np.flatnonzero(flat[:-stride] != flat[stride:])
-        one = one[(flat[one] > 0) & (flat[one + stride] > 0)]
-        pairs.append(np.stack([flat[one], flat[one + stride]], axis=1) - 1)
+        beside = flat[stride:].take(pixels)
+        meet = np.flatnonzero((beside != own) & (beside > 0))
+        one = pixels[meet]
+        pairs.append(np.stack([own[meet], beside[meet]], axis=1) - 1)
         necks.append(np.minimum(height[one], height[one + stride]))
     return highest_necks(np.concatenate(pairs), np.concatenate(necks), n)
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cellscribble.core.blocks import Slices
+from cellscribble.core.blocks import Slices, overlap, relative
 
 LEVELS_A_PX = 64
 """Height levels per pixel of distance: finer differences are noise of the sampling grid."""
@@ -61,17 +61,24 @@ def height_map(
         slice(max(k.start - (len(w) - 1), 0), min(k.stop + len(w) - 1, n))
         for k, w, n in zip(kept, weights, mask.shape, strict=True)
     )
-    height = np.sqrt(squared_distance(mask, largest_radius_px, spacing, room), dtype=np.float32)
-    for axis, (k, r) in enumerate(zip(kept, room, strict=True)):
-        height = _smooth(height, axis, weights[axis], slice(k.start - r.start, k.stop - r.start))
+    squared = squared_distance(mask, largest_radius_px, spacing, room)
     inside = mask[kept]
     levels = np.empty(inside.shape, np.int32)
-    for slab in _slabs(inside.shape, inside.ndim - 1):
-        part = height[slab]
-        part *= LEVELS_A_PX
-        np.rint(part, out=part)
-        np.maximum(part, 1, out=part)
-        np.multiply(part, inside[slab], out=levels[slab], casting="unsafe")
+    across = max(range(mask.ndim), key=lambda axis: inside.shape[axis])
+    # Piece by piece from here to the end, so that nothing of it leaves the cache.
+    for low, high in _pieces(inside.shape, across):
+        of, around, to = list(kept), list(room), [slice(None)] * mask.ndim
+        radius = len(weights[across]) - 1
+        of[across] = slice(kept[across].start + low, kept[across].start + high)
+        around[across] = overlap([room[across]], [slice(of[across].start - radius, of[across].stop + radius)])[0]
+        to[across] = slice(low, high)
+        height = np.sqrt(squared[relative(around, room)], dtype=np.float32)
+        for axis, wanted in enumerate(relative(of, around)):
+            height = _smooth(height, axis, weights[axis], wanted)
+        height *= LEVELS_A_PX
+        np.rint(height, out=height)
+        np.maximum(height, 1, out=height)
+        np.multiply(height, inside[tuple(to)], out=levels[tuple(to)], casting="unsafe")
     return levels
 
 
@@ -112,13 +119,16 @@ def _along_first_axis(
     reach = math.ceil(largest_radius_px / spacing)
     squared = np.empty((kept.stop - kept.start, *mask.shape[1:]), dtype)
     for slab in _slabs(mask.shape, 0):
-        steps = np.multiply(mask[slab], reach, dtype=np.int16 if reach < 2**13 else np.int32)
+        # Room for the longest step beyond the reach.
+        steps = np.multiply(
+            mask[slab], reach, dtype=np.uint8 if reach < 2**6 else np.int16 if reach < 2**13 else np.int32
+        )
         moved, covered = np.empty_like(steps), 0
         while covered < min(reach, len(steps)):
             # Steps 1, 2, 4 ... each way reach every distance up to their sum.
             step = covered + 1
             for to, of in ((slice(step, None), slice(None, -step)), (slice(None, -step), slice(step, None))):
-                np.minimum(steps[to], np.add(steps[of], step, out=moved[of]), out=steps[to])
+                np.minimum(steps[to], np.add(steps[of], steps.dtype.type(step), out=moved[of]), out=steps[to])
             covered += step
         if dtype.kind == "i" and spacing == 1:
             np.multiply(steps[kept], steps[kept], out=squared[slab], dtype=dtype)
@@ -148,7 +158,8 @@ def _lower(squared: npt.NDArray[Any], lowered: npt.NDArray[Any], axis: int, spac
     nearer = np.empty_like(source)
     for shift in range(1, reach + 1):
         rise, by = (shift * spacing) ** 2, shift * stride
-        if rise >= target.max():
+        # Looking costs as much as a shift.
+        if shift % 4 == 1 and rise >= target.max():
             break
         inner = slice(by, -by)
         np.minimum(source[: -2 * by], source[2 * by :], out=nearer[inner])
@@ -170,22 +181,20 @@ def _smooth(
     height: npt.NDArray[np.float32], axis: int, weights: npt.NDArray[np.float32], kept: slice
 ) -> npt.NDArray[np.float32]:
     """The part `kept` along the axis, smoothed along it; reflected at the array's ends."""
-    # Not scipy's filter: it takes one line at a time, this whole slabs; shifted as in `_lower`.
+    # Not scipy's filter: it takes one line at a time, this the whole array.
     radius = len(weights) - 1
-    out = np.empty([kept.stop - kept.start if k == axis else n for k, n in enumerate(height.shape)], np.float32)
-    for slab in _slabs(out.shape, axis):
-        lines = np.moveaxis(height[slab], axis, 0)
-        around = np.pad(lines, ((radius, radius), *((0, 0),) * (height.ndim - 1)), mode="symmetric")
-        smooth = around * weights[0]
-        source, target, stride = _flat(around), _flat(smooth), _stride(around)
-        pair = np.empty_like(source)
-        for k in range(1, radius + 1):
-            inner = slice(k * stride, -k * stride)
-            np.add(source[: -2 * k * stride], source[2 * k * stride :], out=pair[inner])
-            pair[inner] *= weights[k]
-            target[inner] += pair[inner]
-        np.moveaxis(out[slab], axis, 0)[...] = smooth[radius + kept.start : radius + kept.stop]
-    return out
+    lines = np.moveaxis(height, axis, 0)
+    before, behind = max(radius - kept.start, 0), max(kept.stop + radius - len(lines), 0)
+    if before or behind:
+        lines = np.pad(lines, ((before, behind), *((0, 0),) * (height.ndim - 1)), mode="symmetric")
+    start, stop = kept.start + before, kept.stop + before
+    smooth = lines[start:stop] * weights[0]
+    pair = np.empty_like(smooth)
+    for k in range(1, radius + 1):
+        np.add(lines[start - k : stop - k], lines[start + k : stop + k], out=pair)
+        pair *= weights[k]
+        smooth += pair
+    return np.moveaxis(smooth, 0, axis)
 
 
 def _flat(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -207,7 +216,12 @@ def _slabs(shape: Sequence[int], axis: int) -> Iterator[tuple[slice, ...]]:
         yield (slice(None),)
         return
     across = max(others, key=lambda k: shape[k])
-    n_slabs = min(shape[across], math.ceil(math.prod(shape) / CACHED))
-    edges = [round(i * shape[across] / max(n_slabs, 1)) for i in range(n_slabs + 1)]
-    for low, high in itertools.pairwise(edges):
+    for low, high in _pieces(shape, across):
         yield tuple(slice(low, high) if k == across else slice(None) for k in range(len(shape)))
+
+
+def _pieces(shape: Sequence[int], across: int) -> Iterator[tuple[int, int]]:
+    """Where pieces of about `CACHED` pixels begin and end along the axis `across`."""
+    n_pieces = min(shape[across], math.ceil(math.prod(shape) / CACHED))
+    edges = [round(i * shape[across] / max(n_pieces, 1)) for i in range(n_pieces + 1)]
+    return itertools.pairwise(edges)

@@ -126,7 +126,9 @@ def foreground(probability: npt.NDArray[np.floating[Any]], settings: InstancePar
             f"probability has shape {probability.shape}; expected (K, *spatial) with background "
             "first and at least one class"
         )
-    steps_of_probability = np.rint((1.0 - probability[0]) * QUANTUM)
+    steps_of_probability = 1.0 - probability[0]
+    steps_of_probability *= QUANTUM
+    np.rint(steps_of_probability, out=steps_of_probability)
     return np.asarray(steps_of_probability > settings.threshold * QUANTUM)
 
 

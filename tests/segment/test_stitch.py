@@ -127,18 +127,18 @@ def test_a_missing_part_that_is_led_into_is_noticed() -> None:
 def test_a_node_is_read_as_it_was_written(tmp_path: Path) -> None:
     seen, grid = row()
     for node in (joined(seen, grid, [0, 1]), leaf(cut(seen, grid, 0)), EMPTY):
-        path = tmp_path / "node.npz"
+        path = tmp_path / "node.node"
         node.save(path)
         same(Node.load(path), node)
-    assert [p.name for p in tmp_path.iterdir()] == ["node.npz"]
-    same(Node.load(tmp_path / "none.npz"), EMPTY)
+    assert [p.name for p in tmp_path.iterdir()] == ["node.node"]
+    same(Node.load(tmp_path / "none.node"), EMPTY)
 
 
 def test_a_damaged_node_is_told_of(tmp_path: Path) -> None:
-    path = tmp_path / "node.npz"
+    path = tmp_path / "node.node"
     leaf(cut(*row(), 0)).save(path)
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(FileFormatError, match=r"node.npz cannot be read .* delete it"):
+    with pytest.raises(FileFormatError, match=r"node.node cannot be read .* delete it"):
         Node.load(path)
     np.savez(path, counted=np.zeros(3, int))
     with pytest.raises(FileFormatError, match="delete it"):
