@@ -274,7 +274,8 @@ function open_rois(zip) {
     // Where there is none, this opens one.
     n = roiManager("count");
     if (isOpen("ROI Manager") && indexOf(File.openAsRawString(zip, 1000), ".roi") >= 0) open(zip);
-    else roiManager("open", zip);
+    // Also where another program has put itself before open(), as in Fiji SCIFIO may.
+    if (roiManager("count") == n) roiManager("open", zip);
 }
 
 // A label file that ImageJ opens: it knows neither 32-bit integers, which hold more than 65,535 objects, nor tiles.
