@@ -137,15 +137,16 @@ def choose(boxes: Boxes, n: int) -> Boxes:
 def _wide_doubt(
     probability: npt.NDArray[np.float32], average: npt.NDArray[np.uint8] | None
 ) -> npt.NDArray[np.float32]:
-    """The uncertainty 0..1 and how far the average is from the probability, together at most 1, squared.
+    """The uncertainty 0..1 or how far the average is from the probability, whichever is more, squared.
 
     Without what is thinner than `EDGE_PX` (a grey opening, plane by plane). Squared, since a little doubt all over the
     empty glass must not outweigh much doubt in a cell.
     """
     doubt = uncertainty(probability).astype(np.float32) / 255
     if average is not None:
-        # A network may be sure now of what it took for something else a while ago.
-        doubt = np.minimum(doubt + _disagreement(probability, average), 1)
+        # A network may be sure now of what it took for something else a while ago. Not the sum of both: it would draw
+        # the boxes away from images that have no average.
+        doubt = np.maximum(doubt, _disagreement(probability, average))
     size = (1,) * (doubt.ndim - 2) + (EDGE_PX, EDGE_PX)
     wide = np.asarray(ndimage.grey_opening(doubt, size), np.float32)
     return np.asarray(wide**2, np.float32)

@@ -122,7 +122,7 @@ def test_where_the_average_of_training_disagrees_there_is_doubt_though_the_netwo
 
 
 def test_of_three_classes_the_disagreement_is_that_of_all():
-    """Half sure to be A, and B on average: the half that changed sides, and the margin's whole doubt, at most 1."""
+    """Sure to be A now, mostly background on average: the share that changed sides."""
     p = np.zeros((3, 20, 20), np.float32)
     p[1] = 1
     average = np.zeros((2, 20, 20), np.uint8)
