@@ -252,7 +252,7 @@ class Tables:
         """For each block below a group: objects before it, and the object of each of its open basins."""
         children = self._below(level, k)
         before, of_open, node = self._read(level, k)
-        if not node.n_objects and not len(of_open):
+        if not len(node.counts):
             return dict.fromkeys(children, (before, np.zeros(0, np.int64)))
         return dict(zip(children, child_tables(node, before, of_open), strict=True))
 

@@ -1,5 +1,6 @@
 """Images of any size, block by block, to OME-Zarr: the result of the whole, in one go or in many."""
 
+import dataclasses
 import itertools
 import json
 import math
@@ -338,3 +339,14 @@ def test_a_killed_program_goes_on_where_it_was(models, tmp_path):
             n_killed += 1
     assert n_killed
     assert chunks(finished) == chunks(straight.labels)
+
+
+def test_an_image_whose_only_speck_lies_on_a_block_face_and_is_too_small_has_no_objects(models, tmp_path):
+    pixels = np.zeros((1, 64, 64), np.uint8)
+    pixels[0, 30:34, 30:34] = 200
+    metadata = models[2].metadata
+    settings = {**metadata.segmenter_parameters, "smallest_object_px": 100}
+    model = dataclasses.replace(models[2], metadata=dataclasses.replace(metadata, segmenter_parameters=settings))
+    job, _ = segment(write(tmp_path, pixels), model, block_px=(32,))
+    assert json.loads(job.provenance.read_text())["n_objects"] == 0
+    assert not np.asarray(open_image(job.labels).data).any()
