@@ -175,11 +175,13 @@ class Finished(NamedTuple):
     done : for each stage (size of the stage,) bool, True where no work is left
     empty : for each stage (size of the stage,) bool, True where there was nothing to do
     failed : message of each task (stage, number) that failed
+    facts : what else was noted of a task that did not fail
     """
 
     done: dict[str, npt.NDArray[np.bool_]]
     empty: dict[str, npt.NDArray[np.bool_]]
     failed: dict[tuple[str, int], str]
+    facts: dict[tuple[str, int], dict[str, Any]]
 
 
 def done_of(folder: str | Path, sizes: Mapping[str, int]) -> Finished:
@@ -195,6 +197,7 @@ def done_of(folder: str | Path, sizes: Mapping[str, int]) -> Finished:
     done = {stage: np.zeros(size, bool) for stage, size in sizes.items()}
     empty = {stage: np.zeros(size, bool) for stage, size in sizes.items()}
     failed: dict[tuple[str, int], str] = {}
+    told: dict[tuple[str, int], dict[str, Any]] = {}
     for stage, k, word, facts in read_journals(folder):
         marks = done.get(stage)
         if marks is None:
@@ -208,7 +211,9 @@ def done_of(folder: str | Path, sizes: Mapping[str, int]) -> Finished:
         empty[stage][k] = word == EMPTY
         if word == FAILED:
             failed[stage, k] = str(facts.get("message", ""))
-    return Finished(done, empty, failed)
+        elif facts:
+            told[stage, k] = facts
+    return Finished(done, empty, failed, told)
 
 
 def _parse(line: bytes) -> tuple[str, int, str, dict[str, Any]]:

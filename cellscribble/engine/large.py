@@ -7,9 +7,11 @@ the size of the image.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +45,8 @@ class Outcome:
     n_objects, n_wide : None where the labels are classes; `n_wide` are so large that their shape was not seen
     n_by_class : objects of each class; None where there is one only
     n_blocks, n_empty : blocks for the network, and how many were empty
-    damaged : what could not be read: (box as [start, stop] for each axis, why)
+    damaged : what could not be read, and what lies so near that it may be wrong: (box as [start, stop] for each axis,
+        why)
     """
 
     n_objects: int | None
@@ -66,7 +69,7 @@ class LargeRun:
     def __init__(self, steps: Steps, unfinished: Unfinished, progress: BlockProgress, crew: Crew) -> None:
         self._steps, self._unfinished, self._progress, self._crew = steps, unfinished, progress, crew
         self._n_empty = 0
-        self._damaged: dict[int, str] = {}
+        self._damaged: dict[int, tuple[Slices, str]] = {}
         steps.make_folders()
 
     def segment(self) -> Outcome:
@@ -84,7 +87,9 @@ class LargeRun:
             n_by_class = self._write_classes() if steps.n_classes > 1 else None
         for stage in steps.pyramids:
             self._run([stage])
-        damaged = [(self._on_image(steps.blocks.box(k)), why) for k, why in sorted(self._damaged.items())]
+        damaged = [
+            (self._on_image(box), why) for _, (box, why) in sorted(self._damaged.items(), key=lambda item: item[0])
+        ]
         return Outcome(
             n_objects=None if root is None else steps.n_objects,
             n_wide=None if root is None else root.n_wide,
@@ -121,7 +126,8 @@ class LargeRun:
         own = {stage.name: slice(None) if stage.only is None else stage.only for stage in stages}
         if "see" in known.done:
             self._n_empty = int(known.empty["see"][own["see"]].sum())
-        self._damaged |= {k: message for (_, k), message in known.failed.items()}
+        self._damaged |= {k: (self._steps.blocks.box(k), message) for (_, k), message in known.failed.items()}
+        self._damaged |= {k: _told(facts) for (_, k), facts in known.facts.items()}
         self._progress.expect({name: done[own[name]] for name, done in known.done.items()}, self._n_empty)
         run_stages(
             stages,
@@ -139,7 +145,11 @@ class LargeRun:
         return Stage(name, grid, steps.halo_px(name), self._crew.work(name), only)
 
     def _finished(self, stage: str, k: int, word: str) -> None:
-        self._unfinished.journal.note(stage, k, word)
+        word, _, text = word.partition(" ")
+        facts = json.loads(text) if text else {}
+        self._unfinished.journal.note(stage, k, word, **facts)
+        if facts:
+            self._damaged[k] = _told(facts)
         if stage == "see":
             self._n_empty += word == EMPTY
         self._progress.finished(stage, self._n_empty)
@@ -148,5 +158,10 @@ class LargeRun:
         if not (stage == "see" and self._steps.task.skip_damaged and isinstance(error, FileFormatError)):
             return False
         self._unfinished.journal.note(stage, k, FAILED, message=str(error))
-        self._damaged[k] = str(error)
+        self._damaged[k] = (self._steps.blocks.box(k), str(error))
         return True
+
+
+def _told(facts: Mapping[str, Any]) -> tuple[Slices, str]:
+    """Box and message of a block of which a part could not be read."""
+    return tuple(slice(start, stop) for start, stop in facts["box"]), str(facts["message"])

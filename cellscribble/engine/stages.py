@@ -212,6 +212,7 @@ class Steps:
             kept.get("uncertainty"),
             block_cut(meta),
             self._exact.write if self._exact else None,
+            task.skip_damaged,
         )
 
     @property

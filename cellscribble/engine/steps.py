@@ -25,11 +25,13 @@ import numpy.typing as npt
 
 from cellscribble.bundle import ModelMetadata
 from cellscribble.core.blocks import BlockGrid, Slices, padded_block, read_padded
+from cellscribble.core.errors import FileFormatError
 from cellscribble.core.intensity import Intensity
 from cellscribble.core.volume import ImageVolume
 from cellscribble.engine.block_files import BlockFiles, numbered_path
 from cellscribble.engine.empty import EmptyTest, Network
 from cellscribble.engine.journal import DONE, EMPTY
+from cellscribble.engine.mend import read_mended
 from cellscribble.infer.blockwise import reading
 from cellscribble.infer.cut import BlockCut
 from cellscribble.infer.uncertainty import uncertainty
@@ -84,7 +86,8 @@ class See:
 
     `probability` (K, *spatial) uint8, 255 for certain, may be None, as may `uncertainty` (1, *spatial)
     uint8, `empty` and `cut`, which decides about background before `decide` does. `exact` is told the probability
-    as it is, where another grid is to be made of it.
+    as it is, where another grid is to be made of it. With `skip_damaged` what cannot be read is background, of
+    probability 0 for all classes, and what lies beside it is seen with the nearest pixels in its place.
     """
 
     image: ImageVolume
@@ -99,12 +102,22 @@ class See:
     uncertainty: Any = None
     cut: BlockCut | None = None
     exact: Callable[[int, npt.NDArray[np.float32]], None] | None = None
+    skip_damaged: bool = False
 
     def __call__(self, k: int) -> str:
         block = padded_block(self.grid, k, self.meta.halo_px, self.meta.stride_multiple)
-        with reading(self.image):
-            pixels = read_padded(self.image.data, block.read)
-        if self.empty is not None and self.empty(pixels):
+        mended = None
+        try:
+            with reading(self.image):
+                pixels = read_padded(self.image.data, block.read)
+        except FileFormatError:
+            if not self.skip_damaged:
+                raise
+            mended = read_mended(self.image, block.read)
+            if mended.lost[block.keep].all():
+                raise
+            pixels = mended.pixels
+        if mended is None and self.empty is not None and self.empty(pixels):
             if self.probability is not None:
                 self.probability[(0, *block.write)] = 255
             if self.exact is not None:
@@ -116,6 +129,8 @@ class See:
         normalised = self.intensity.apply(pixels)
         around = self.network(normalised)
         probability = around[(slice(None), *block.keep)]
+        if mended is not None:
+            probability = np.where(mended.lost[block.keep], np.float32(0), probability)
         if self.probability is not None:
             channels = slice(0, len(probability))
             write_chunks(self.probability, (channels, *block.write), np.rint(probability * 255).astype(np.uint8))
@@ -126,9 +141,11 @@ class See:
         if self.cut is not None:
             probability = self.cut(self.grid, k, around, normalised, block.read)
         seen = self.decide(probability)
+        if mended is not None:
+            seen[mended.lost[block.keep]] = 0
         if seen.any():
             self.seen.write(k, seen)
-        return DONE
+        return DONE if mended is None else mended.word(block.read, block.write, self.meta.halo_px)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -235,7 +252,7 @@ class Tables:
         """For each block below a group: objects before it, and the object of each of its open basins."""
         children = self._below(level, k)
         before, of_open, node = self._read(level, k)
-        if not node.n_objects and not len(of_open):
+        if not len(node.counts):
             return dict.fromkeys(children, (before, np.zeros(0, np.int64)))
         return dict(zip(children, child_tables(node, before, of_open), strict=True))
 

@@ -286,5 +286,8 @@ def _notes(outcome: Outcome, of_device: str) -> list[str]:
             f"{outcome.n_wide} objects are wider than the model's cells: where two such touch they may be one"
         )
     if outcome.damaged:
-        notes.append(f"{len(outcome.damaged)} blocks could not be read and are background; the .json lists them")
+        notes.append(
+            f"{len(outcome.damaged)} blocks could not be read wholly: what is missing is background; "
+            "the .json lists the places"
+        )
     return notes

@@ -57,6 +57,8 @@ class ArrayView:
         self.ndim = len(self.shape)
         # Of the stored array and in its order: what a read unpacks at least.
         self.chunks: tuple[int, ...] | None = getattr(source, "chunks", None)
+        # The same along our spatial axes.
+        self.chunk_px = self.chunks and tuple(int(self.chunks[i]) for i in plan.order[1 - len(plan.axes) :])
 
     def __getitem__(self, key: Any) -> npt.NDArray[Any]:
         keys = _full_key(key, self.shape)

@@ -1,5 +1,6 @@
 """Images of any size, block by block, to OME-Zarr: the result of the whole, in one go or in many."""
 
+import dataclasses
 import itertools
 import json
 import math
@@ -231,6 +232,42 @@ def test_a_damaged_block_is_named_and_left_out_only_if_asked(models, tmp_path, m
     assert labels[:512, 512:].any()
 
 
+@pytest.mark.parametrize("lost", [False, True])
+@pytest.mark.parametrize("block_px", [(1024,), (256,), (160,)])
+def test_of_a_damaged_chunk_only_what_sees_it_may_be_wrong(models, tmp_path, monkeypatch, block_px, lost):
+    monkeypatch.setattr(ome_zarr_read, "LAZY_BYTES", 0)
+    pixels = np.tile(picture((512, 512), 4), (1, 2, 2))
+    whole, _ = segment(
+        write(tmp_path, pixels, "whole"), models[2], block_px=block_px, probability=True, skip_empty=False
+    )
+    path = write(tmp_path, pixels)
+    chunk = path / "0" / "0" / "1" / "0"
+    chunk.unlink() if lost else chunk.write_bytes(b"not a chunk")
+    options = {"block_px": block_px, "on_error": "skip", "probability": True, "skip_empty": False}
+    with monkeypatch.context() as patch:  # killed behind the network, and gone on with
+        patch.setattr(steps.Number, "__call__", lambda self, k: (_ for _ in ()).throw(Killed()))
+        with pytest.raises(Killed):
+            segment(path, models[2], **options)
+    job, _ = segment(path, models[2], **options)
+    told = np.zeros((1024, 1024), bool)
+    for damage in json.loads(job.provenance.read_text())["damaged"]:
+        assert "slide.zarr/0/0/1/0" in damage["why"]
+        told[tuple(slice(*s) for s in damage["box_px"])] = True
+    # The chunk, and the network's halo of it: nothing is told of that is further away.
+    near = np.zeros_like(told)
+    (halo,) = set(models[2].metadata.halo_px)
+    near[512 - halo :, : 512 + halo] = True
+    if lost:  # of a few pixels at a block's border nobody can say that they were lost
+        assert told[512:, :512].all()
+        assert not told[~near].any()
+    else:
+        np.testing.assert_array_equal(told, near)
+    found, expected = (np.asarray(open_image(j.probability).data) for j in (job, whole))
+    np.testing.assert_array_equal(found[:, ~near], expected[:, ~near])
+    assert not found[:, 512:, :512].any()
+    assert not np.asarray(open_image(job.labels).data)[0, 512:, :512].any()
+
+
 @pytest.mark.parametrize("overlay", [False, True])
 @pytest.mark.parametrize("lost", [False, True])
 def test_damage_in_a_small_image_is_left_out_too(models, tmp_path, lost, overlay):
@@ -302,3 +339,14 @@ def test_a_killed_program_goes_on_where_it_was(models, tmp_path):
             n_killed += 1
     assert n_killed
     assert chunks(finished) == chunks(straight.labels)
+
+
+def test_an_image_whose_only_speck_lies_on_a_block_face_and_is_too_small_has_no_objects(models, tmp_path):
+    pixels = np.zeros((1, 64, 64), np.uint8)
+    pixels[0, 30:34, 30:34] = 200
+    metadata = models[2].metadata
+    settings = {**metadata.segmenter_parameters, "smallest_object_px": 100}
+    model = dataclasses.replace(models[2], metadata=dataclasses.replace(metadata, segmenter_parameters=settings))
+    job, _ = segment(write(tmp_path, pixels), model, block_px=(32,))
+    assert json.loads(job.provenance.read_text())["n_objects"] == 0
+    assert not np.asarray(open_image(job.labels).data).any()
