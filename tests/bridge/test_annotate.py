@@ -21,7 +21,11 @@ CANVAS_X, CANVAS_Y = 5, 16
 ANNOTATE = """
 run("CellScribble Annotate", "images=[" + {images} + "] strokes=[" + {strokes} + "] classes=[nucleus] width=3");
 {more}
-getLocationAndSize(x, y, w, h);
+// On a busy machine a new window is not at its place yet; the corner is ImageJ's own.
+do {{
+    wait(100);
+    getLocationAndSize(x, y, w, h);
+}} while (x == 0 && y == 0);
 File.saveString("" + x + " " + y + " " + getZoom() + " " + call("ij.Prefs.get", "cellscribble.error", ""), {ready});
 """
 
