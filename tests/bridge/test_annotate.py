@@ -21,12 +21,7 @@ CANVAS_X, CANVAS_Y = 5, 16
 ANNOTATE = """
 run("CellScribble Annotate", "images=[" + {images} + "] strokes=[" + {strokes} + "] classes=[nucleus] width=3");
 {more}
-// On a busy machine a new window is not at its place yet; the corner is ImageJ's own.
-do {{
-    wait(100);
-    getLocationAndSize(x, y, w, h);
-}} while (x == 0 && y == 0);
-File.saveString("" + x + " " + y + " " + getZoom() + " " + call("ij.Prefs.get", "cellscribble.error", ""), {ready});
+File.saveString("" + getZoom() + "\\n" + getTitle() + "\\n" + call("ij.Prefs.get", "cellscribble.error", ""), {ready});
 """
 
 
@@ -41,14 +36,17 @@ class Desk:
             "-macro", ANNOTATE.format(images=quote(images), strokes=quote(strokes), ready=quote(ready), more=more)
         )
         try:
-            words = wait_for(lambda: ready.exists() and ready.read_text().split())
+            zoom, title, *error = wait_for(lambda: ready.exists() and ready.read_text().splitlines())
         except BaseException:
             self.end()
             raise
-        self.left, self.top = int(words[0]) + CANVAS_X, int(words[1]) + CANVAS_Y
-        assert words[2:] == ["1"]
+        assert (zoom, error) == ("1", [])
         # The macro that wrote this is about to end, and no tool starts before.
         wait_for_rest(self.process.pid)
+        # Not as Java tells: on a busy machine it may believe for ever that a new window lies in the screen's corner.
+        window = imagej.xdotool("search", "--onlyvisible", "--name", f"^{title}").rpartition("\n")[2]
+        place = dict(line.split("=") for line in imagej.xdotool("getwindowgeometry", "--shell", window).splitlines())
+        self.left, self.top = int(place["X"]) + CANVAS_X, int(place["Y"]) + CANVAS_Y
 
     def move(self, x, y):
         self.imagej.xdotool("mousemove", self.left + x, self.top + y)
