@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import tifffile
-from table import machine
+from machine import processor
 
 ROOT = Path(__file__).parents[1]
 KEEP = "Keep the program running between images?"
@@ -62,7 +62,7 @@ def main() -> None:
 
 def write(spent: dict[tuple[str, int], tuple[float, float]], number: int) -> None:
     """The table; times of the first image are apart."""
-    print(f"{number} images; {machine()}\n")
+    print(f"{number} images; {time.strftime('%Y-%m-%d')}, {processor()}\n")
     print("| | images a minute | processor, s an image | first image, s | all, s | times faster: clock | processor |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     each = {}

@@ -24,8 +24,8 @@ from pathlib import Path
 
 import numpy as np
 from engine import STARTER
+from machine import processor
 from skimage.measure import regionprops_table
-from table import machine
 
 from cellscribble.io.images import open_image
 from cellscribble.io.ome_zarr import create_ome_zarr
@@ -125,7 +125,7 @@ def main() -> None:
         return
     args.work.mkdir(parents=True, exist_ok=True)
     pairs = [make(args.work, side) for side in sorted(args.side)]
-    print(f"{machine()}\n")
+    print(f"{time.strftime('%Y-%m-%d')}, {processor()}\n")
     print("| | Mpixel | objects | processor, s | clock, s | Mpixel a second of the processor | peak memory, MiB |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for k, (labels, image) in enumerate([*pairs, *([args.also] if args.also else [])]):

@@ -1,25 +1,12 @@
-"""Rows of results, kept as CSV; and the machine that made them."""
+"""Rows of results, kept as CSV."""
 
 from __future__ import annotations
 
 import csv
-import datetime
 import io
-import os
-import platform
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
-
-
-def machine() -> str:
-    """Date, cores and processor, to stand above a table."""
-    try:
-        found = re.search(r"(?m)^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
-    except OSError:
-        found = None
-    return f"{datetime.date.today()}, {os.cpu_count()} cores, {found[1] if found else platform.processor()}"
 
 
 def print_rows(rows: Iterable[dict[str, Any]], width: int, out: Path | None) -> None:

@@ -54,7 +54,7 @@ class Watch:
     def __init__(self, training_set: TrainingSet, images: Path, labels: Path, iou: float) -> None:
         self._exam = exam_on_unseen_images(training_set, images, labels)
         self._rule, self._iou = training_set.rule, iou
-        self._clock, self._busy = time.perf_counter(), time.process_time()
+        self.begin()
         self.looks: list[tuple[float, float, float]] = []
 
     def begin(self) -> None:

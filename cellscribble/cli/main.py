@@ -60,9 +60,11 @@ class LazyGroup(click.Group):
         module, name = COMMANDS[cmd_name][0].split(":")
         # What is imported stays: looking through it for garbage takes a third of the time of importing it.
         gc.disable()
-        command: click.Command = getattr(importlib.import_module(module), name)
-        gc.freeze()
-        gc.enable()
+        try:
+            command: click.Command = getattr(importlib.import_module(module), name)
+            gc.freeze()
+        finally:
+            gc.enable()
         return command
 
     def resolve_command(

@@ -87,9 +87,7 @@ class LargeRun:
             n_by_class = self._write_classes() if steps.n_classes > 1 else None
         for stage in steps.pyramids:
             self._run([stage])
-        damaged = [
-            (self._on_image(box), why) for _, (box, why) in sorted(self._damaged.items(), key=lambda item: item[0])
-        ]
+        damaged = [(self._on_image(box), why) for box, why in (self._damaged[k] for k in sorted(self._damaged))]
         return Outcome(
             n_objects=None if root is None else steps.n_objects,
             n_wide=None if root is None else root.n_wide,

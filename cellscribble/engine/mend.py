@@ -15,6 +15,7 @@ from scipy import ndimage
 from cellscribble.core.blocks import Slices, read_padded, relative
 from cellscribble.core.errors import FileFormatError
 from cellscribble.core.volume import ImageVolume
+from cellscribble.engine.journal import DONE
 from cellscribble.infer.blockwise import reading
 
 CELL_PX = 256
@@ -45,7 +46,7 @@ class Mended:
             start, stop = r.start + int(at[0]) - halo, r.start + int(at[-1]) + 1 + halo
             box.append([max(start, b.start), min(stop, b.stop)])
         if any(start >= stop for start, stop in box):
-            return "done"  # its halo is rounded up to the network's stride, and only that was lost
+            return DONE  # its halo is rounded up to the network's stride, and only that was lost
         return f"{MENDED} {json.dumps({'box': box, 'message': self.why})}"
 
 

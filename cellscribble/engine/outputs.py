@@ -12,8 +12,7 @@ from cellscribble.core.errors import InputError, OutputError
 from cellscribble.engine.into_image import IntoImage, into_image
 from cellscribble.engine.publish import is_publishing
 from cellscribble.engine.shards import Shard, part
-from cellscribble.io.atomic import is_zarr
-from cellscribble.io.images import count_pixels, image_name, is_tiff, list_images
+from cellscribble.io.images import count_pixels, image_name, is_ome_zarr, list_images
 from cellscribble.io.remote import is_url
 
 DEFAULT_OUT = Path("cellscribble_out")
@@ -158,7 +157,7 @@ def _job(
     uncertainty: bool,
     overlay: bool,
 ) -> Job:
-    is_store = not is_tiff(image) if is_url(image) else is_zarr(Path(image))
+    is_store = is_ome_zarr(image)
     is_huge = (form == TIFF or not is_store) and _is_huge(image)
     to_zarr = form == ZARR or (form == AUTO and (is_store or is_huge))
     if out is not None:

@@ -122,7 +122,7 @@ def count_pixels(path: str | Path) -> int:
     FileFormatError, InputError, RemoteError
         As `open_image`.
     """
-    if _is_ome_zarr(path):
+    if is_ome_zarr(path):
         return open_ome_zarr(path, "", lazy=True).n_pixels
     if is_tiff(path):
         return tiff_read.count_pixels(path)
@@ -148,7 +148,7 @@ def level_pixel_sizes(
     FileFormatError, InputError, RemoteError
         As `open_image`.
     """
-    if _is_ome_zarr(path):
+    if is_ome_zarr(path):
         image = open_ome_zarr(path, "", axes=axes, timepoint=timepoint, lazy=True)
         if image.pixel_size_um is None or not image.levels:
             return [image.pixel_size_um]
@@ -163,7 +163,8 @@ def is_tiff(path: str | Path) -> bool:
     return _suffix(url_path(path) if is_url(path) else Path(path)) in TIFF_SUFFIXES
 
 
-def _is_ome_zarr(path: str | Path) -> bool:
+def is_ome_zarr(path: str | Path) -> bool:
+    """Whether a path is a Zarr store, or a URL is taken for one."""
     return not is_tiff(path) if is_url(path) else is_zarr(Path(path))
 
 

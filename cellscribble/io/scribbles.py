@@ -79,7 +79,7 @@ def read_scribbles(
         raise FileFormatError(
             f"{path} is no scribble file that we read; expected one of {' '.join(SCRIBBLE_SUFFIXES)}"
         )
-    if suffix in (".tif", ".tiff") and has_rois(path):
+    if has_rois(path):
         return strokes_from_rois(path, shape, timepoint)
     stored = _read_pixels(path)
     if _is_picture(stored, shape):

@@ -114,7 +114,9 @@ def level_pixel_sizes(path: Path | str, axes: str | None, timepoint: int | None)
 
 
 def has_rois(path: Path) -> bool:
-    """True if ImageJ stored an overlay or a selection in the TIFF."""
+    """True if the file is a TIFF in which ImageJ stored an overlay or a selection."""
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        return False
     with _open(path) as tiff:
         metadata = tiff.imagej_metadata or {}
         return "Overlays" in metadata or "ROI" in metadata

@@ -62,7 +62,7 @@ def _strokes_of(path: Path, scribbles: Path) -> list[Path]:
     """Its stroke files. Where strokes lie beside the images, an image's own file holds some only as ImageJ's ROIs."""
     files = find_scribbles(scribbles, image_name(path))
     itself = len(files) == 1 and files[0].exists() and path.exists() and files[0].samefile(path)
-    return [] if itself and not (path.suffix.lower() in (".tif", ".tiff") and has_rois(path)) else files
+    return [] if itself and not has_rois(path) else files
 
 
 def _other_level(path: Path, files: Sequence[Path], axes: str | None, timepoint: int | None) -> int | None:
