@@ -30,11 +30,9 @@ if (output == "") {
 }
 showStatus("CellScribble trains for " + minutes + " min ...");
 answer = exec(python, "-P", "-m", "cellscribble", "--macro", "train", images, scribbles, "--minutes", d2s(minutes, 3), "-o", output);
-// Where one image could not be used there is an error, and a model of the others.
+// Predict offers it. Where one image could not be used there is an error, and a model of the others.
 if (File.exists(output + File.separator + "model.onnx")) call("ij.Prefs.set", "cellscribble.model", output + File.separator + "model.onnx");
 model = answer_of(answer);
-// Predict offers it.
-call("ij.Prefs.set", "cellscribble.model", model);
 done(model);
 showStatus("CellScribble: trained, model " + model);
 
