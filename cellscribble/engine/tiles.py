@@ -12,7 +12,7 @@ import numpy.typing as npt
 from cellscribble.core.blocks import BlockGrid, Slices
 from cellscribble.core.labels import label_dtype
 from cellscribble.core.volume import ImageVolume
-from cellscribble.measure.blockwise import BLOCK_PX, label_numbers, sum_objects
+from cellscribble.measure.blockwise import BLOCK_PX, by_block, label_numbers, sum_objects
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +36,15 @@ def tiles(labels: ImageVolume) -> Iterator[Tile]:
 
     labels : one channel of labels, 0 background
     """
-    sums = sum_objects(labels)
-    if not len(sums):
-        return
     shape = labels.spatial_shape
     grid = BlockGrid(shape, BLOCK_PX[labels.ndim])
-    centres = (sums.low + sums.high) // 2
-    blocks = np.ravel_multi_index(tuple((centres // np.array(grid.block_px)).T), grid.counts)
-    for k in np.unique(blocks).tolist():
-        own = np.flatnonzero(blocks == k)
-        low, high = sums.low[own].min(axis=0), sums.high[own].max(axis=0)
+    for k, sums in by_block(sum_objects(labels), lambda part: (part.low + part.high) // 2, grid):
+        if not len(sums):
+            return
+        low, high = sums.low.min(axis=0), sums.high.max(axis=0)
         ends = zip(low.tolist(), high.tolist(), shape, strict=True)
         window = tuple(slice(max(a - 1, 0), min(b + 1, n)) for a, b, n in ends)
-        ids = sums.ids[own]
+        ids = np.sort(sums.ids)
         found = label_numbers(labels.data[(0, *window)], labels.name)
         at = np.searchsorted(ids, found).clip(max=len(ids) - 1)
         numbers = np.where(ids[at] == found, at + 1, 0).astype(label_dtype(len(ids)))

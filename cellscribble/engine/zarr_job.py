@@ -42,7 +42,7 @@ from cellscribble.infer.fit import Fit
 from cellscribble.infer.predict import segmenter_of
 from cellscribble.infer.runner import CPU, usable_cores
 from cellscribble.io.atomic import save_json, writing
-from cellscribble.io.images import is_tiff
+from cellscribble.io.images import is_file_url
 from cellscribble.io.ome_zarr_read import metadata_sha256
 from cellscribble.io.pictures import save_png
 from cellscribble.io.remote import is_url
@@ -206,7 +206,7 @@ def fingerprint(path: Path | str) -> dict[str, Any]:
     if isinstance(path, Path) and path.is_file():
         status = path.stat()
         return {"bytes": status.st_size, "modified_ns": status.st_mtime_ns}
-    if is_url(path) and is_tiff(path):
+    if is_file_url(path):
         return {"remote_sha256": remote_state(path)}
     return {"metadata_sha256": metadata_sha256(path)}
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import io
 import re
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -18,6 +19,7 @@ from cellscribble.io.atomic import is_zarr
 from cellscribble.io.axes import check_axes, plan_axes, to_canonical
 from cellscribble.io.ome_zarr_read import open_ome_zarr
 from cellscribble.io.remote import is_url, url_path
+from cellscribble.io.remote_file import PIECE, RemoteFile
 from cellscribble.io.tiff_read import open_tiff
 
 TIFF_SUFFIXES = (".ome.tiff", ".ome.tif", ".tiff", ".tif", ".btf", ".svs", ".ndpi", ".lsm", ".qptiff", ".scn")
@@ -47,7 +49,7 @@ def open_image(
     Parameters
     ----------
     path : TIFF (also OME, BigTIFF, ImageJ, slides), PNG, JPEG, BMP, or a folder with OME-Zarr; or the
-        URL of an OME-Zarr or a TIFF
+        URL of one
     axes : axes of the stored array, one of the letters TCZYXS each, where the file says it wrongly
         or not at all
     timepoint : which time point of a time series, from 0
@@ -95,9 +97,7 @@ def _open_path(path: Path, axes: str | None, timepoint: int | None, level: int, 
     if suffix in TIFF_SUFFIXES:
         return open_tiff(path, name, axes, timepoint, level, lazy=lazy)
     if suffix in PICTURE_SUFFIXES:
-        if level:
-            raise InputError(f"{path} has no pyramid level {level}; it has level 0 only")
-        return _open_picture(path, name, axes, timepoint)
+        return _open_picture(path, name, axes, timepoint, level)
     if path.suffix.lower() in _VENDOR_SUFFIXES:
         remedy = "open it in Fiji (File > Import > Bio-Formats) and save it as TIFF"
     else:
@@ -108,7 +108,7 @@ def _open_path(path: Path, axes: str | None, timepoint: int | None, level: int, 
 def _open_url(url: str, axes: str | None, timepoint: int | None, level: int, lazy: bool) -> ImageVolume:
     suffix = _suffix(url_path(url))
     if suffix in PICTURE_SUFFIXES:
-        raise InputError(f"{url}: only OME-Zarr and TIFFs are read from a URL; download the file")
+        return _open_picture(url, image_name(url), axes, timepoint, level)
     if suffix in TIFF_SUFFIXES:
         return open_tiff(url, image_name(url), axes, timepoint, level, lazy=lazy)
     return open_ome_zarr(url, image_name(url), axes=axes, timepoint=timepoint, level=level, lazy=lazy)
@@ -126,11 +126,10 @@ def count_pixels(path: str | Path) -> int:
         return open_ome_zarr(path, "", lazy=True).n_pixels
     if is_tiff(path):
         return tiff_read.count_pixels(path)
-    path = Path(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
+            with Image.open(_pillow_source(path)) as picture:
                 return picture.width * picture.height
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise FileFormatError(f"{path} cannot be read as a picture: {error}; copy it again") from error
@@ -165,7 +164,12 @@ def is_tiff(path: str | Path) -> bool:
 
 def is_ome_zarr(path: str | Path) -> bool:
     """Whether a path is a Zarr store, or a URL is taken for one."""
-    return not is_tiff(path) if is_url(path) else is_zarr(Path(path))
+    return not is_file_url(path) if is_url(path) else is_zarr(Path(path))
+
+
+def is_file_url(path: str | Path) -> TypeGuard[str]:
+    """Whether it is the URL of a single file: a TIFF, a slide or a picture."""
+    return is_url(path) and _suffix(url_path(path)) in TIFF_SUFFIXES + PICTURE_SUFFIXES
 
 
 def list_images(path: str | Path) -> list[Path]:
@@ -207,18 +211,20 @@ def natural_key(path: Path) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
-def read_picture(path: Path) -> tuple[np.ndarray[Any, Any], str]:
-    """A PNG, JPEG or BMP as (Y, X) or (Y, X, S), and its Pillow mode; palettes stay indices.
+def read_picture(path: str | Path) -> tuple[np.ndarray[Any, Any], str]:
+    """A PNG, JPEG or BMP, or the URL of one, as (Y, X) or (Y, X, S), and its Pillow mode; palettes stay indices.
 
     Raises
     ------
     FileFormatError
         If it cannot be decoded.
+    InputError, RemoteError
+        If nothing is at a URL, or it gives no answer.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
+            with Image.open(_pillow_source(path)) as picture:
                 mode = picture.mode
                 known = mode in ("1", "L", "P", "LA", "RGB", "RGBA", "I", "F") or mode.startswith("I;16")
                 return np.asarray(picture if known else picture.convert("RGB")), mode
@@ -238,10 +244,16 @@ def is_plain_grey(path: Path) -> bool:
         return True
 
 
-def _open_picture(path: Path, name: str, axes: str | None, timepoint: int | None) -> ImageVolume:
+def _pillow_source(path: str | Path) -> Path | io.BufferedReader:
+    return io.BufferedReader(RemoteFile(path), PIECE) if is_url(path) else Path(path)
+
+
+def _open_picture(path: str | Path, name: str, axes: str | None, timepoint: int | None, level: int) -> ImageVolume:
+    if level:
+        raise InputError(f"{path} has no pyramid level {level}; it has level 0 only")
     data, mode = read_picture(path)
     if mode == "P":
-        with Image.open(path) as picture:
+        with Image.open(_pillow_source(path)) as picture:
             data = np.asarray(picture.convert("RGB"))
         if bool((data == data[..., :1]).all()):
             data = data[..., 0]
@@ -249,7 +261,8 @@ def _open_picture(path: Path, name: str, axes: str | None, timepoint: int | None
         data = data.astype(np.uint8) * np.uint8(255)
     letters = "YXS"[: data.ndim] if axes is None else check_axes(axes, data.shape)
     plan = plan_axes(letters, data.shape, timepoint)
-    source = "--axes" if axes else f"the {path.suffix[1:].upper()} picture"
+    suffix = (url_path(path) if is_url(path) else Path(path)).suffix
+    source = "--axes" if axes else f"the {suffix[1:].upper()} picture"
     return ImageVolume(
         data=to_canonical(data, plan),
         axes=plan.axes,

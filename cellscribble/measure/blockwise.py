@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from cellscribble.core.errors import InputError
 from cellscribble.core.volume import ImageVolume
 from cellscribble.io.label_images import whole_numbers
 from cellscribble.measure.outline import MARGIN_PX
+from cellscribble.measure.sorted_records import AT_ONCE, SortedRecords, to_records
 from cellscribble.measure.sums import Sums, merge, sum_block
 
 BLOCK_PX = {2: (2048, 2048), 3: (128, 256, 256)}
@@ -21,52 +24,79 @@ BLOCK_PX = {2: (2048, 2048), 3: (128, 256, 256)}
 PIECE_PX = {2: (512, 512), 3: (64, 64, 64)}
 """A block is read at once and counted in such pieces, which a processor's cache holds: that is twice as fast."""
 
-MAX_PENDING = 1 << 17
-"""Objects of blocks that wait to be put together, at least; more where there are many objects."""
-
 
 def sum_objects(
     labels: ImageVolume,
     image: ImageVolume | None = None,
     *,
     block_px: Sequence[int] | None = None,
+    folder: Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Sums:
-    """Count all objects of `labels`; what is kept grows with their number, not with the image.
+) -> Iterator[Sums]:
+    """Count all objects of `labels`, in memory that neither their number nor the image's size changes.
 
     Parameters
     ----------
     labels : one channel of whole numbers, 0 background
     image : of the same spatial shape; what is measured of its channels
     block_px : changes memory and time, and of an image of whole numbers of up to 16 bits no bit of the result
+    folder : where parts of many objects wait on the disk (`SortedRecords`)
     progress : called with (blocks done, blocks in all)
+
+    Yields
+    ------
+    Sums of some objects, labels ascending from one to the next; of an image without objects one that is empty.
 
     Raises
     ------
     InputError
         If `labels` is no label image, or `image` of another shape.
+    OutputError
+        If the disk has no room for the parts.
     """
     _check(labels, image)
     shape = labels.spatial_shape
     grid = BlockGrid(shape, tuple(block_px or BLOCK_PX[labels.ndim]))
     halo = (MARGIN_PX,) * labels.ndim
-    empty = np.zeros((0 if image is None else image.n_channels, *(0,) * labels.ndim))
-    pending: list[Sums] = []
-    n_merged = 0
-    for k in range(len(grid)):
-        window = grid.window(k, halo)
-        numbers = label_numbers(labels.data[(0, *window)], labels.name)
-        if numbers.any():
-            values = empty if image is None else np.asarray(image.data[(slice(None), *grid.box(k))])
-            pending += _pieces(numbers, values, grid.box(k), window, shape)
-        if sum(map(len, pending)) > max(MAX_PENDING, 2 * n_merged):
-            pending = [merge(pending)]
-            n_merged = len(pending[0])
-        progress(k + 1, len(grid))
-    if not pending:
-        nothing, no_margin = np.zeros((1,) * labels.ndim, np.uint16), ((0, 0),) * labels.ndim
-        pending = [sum_block(nothing, np.zeros((len(empty), *nothing.shape)), (0,) * labels.ndim, no_margin)]
-    return merge(pending)
+    n_channels = 0 if image is None else image.n_channels
+    empty = np.zeros((n_channels, *(0,) * labels.ndim))
+    with closing(SortedRecords("ids", folder)) as counted:
+        pending: list[Sums] = []
+        for k in range(len(grid)):
+            window = grid.window(k, halo)
+            numbers = label_numbers(labels.data[(0, *window)], labels.name)
+            if numbers.any():
+                values = empty if image is None else np.asarray(image.data[(slice(None), *grid.box(k))])
+                pending += _pieces(numbers, values, grid.box(k), window, shape)
+            if pending and (sum(map(len, pending)) > AT_ONCE or k + 1 == len(grid)):
+                counted.add(merge(pending).to_records())
+                pending = []
+            progress(k + 1, len(grid))
+        for records in counted:
+            yield merge([Sums.from_records(records)])
+        if not len(counted):
+            nothing, no_margin = np.zeros((1,) * labels.ndim, np.uint16), ((0, 0),) * labels.ndim
+            yield sum_block(nothing, np.zeros((n_channels, *nothing.shape)), (0,) * labels.ndim, no_margin)
+
+
+def by_block(
+    sums: Iterable[Sums], corner: Callable[[Sums], npt.NDArray[np.int64]], grid: BlockGrid, folder: Path | None = None
+) -> Iterator[tuple[int, Sums]]:
+    """The objects that belong to each block, block after block; blocks without any are left out, but if all are.
+
+    Parameters
+    ----------
+    sums : all objects, as `sum_objects` gives them
+    corner : the (n, D) places of some objects; the block in which it lies has the object
+    folder : as `sum_objects`
+    """
+    with closing(SortedRecords("block", folder)) as placed:
+        for part in sums:
+            blocks = np.ravel_multi_index(tuple((corner(part) // np.array(grid.block_px)).T), grid.counts)
+            placed.add(to_records({"block": blocks, "sums": part.to_records()}))
+        for records in placed:
+            for one in np.split(records, np.flatnonzero(np.diff(records["block"])) + 1):
+                yield int(one["block"][0]) if len(one) else 0, Sums.from_records(one["sums"])
 
 
 def _pieces(

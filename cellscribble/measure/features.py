@@ -40,8 +40,8 @@ def feature_table(sums: Sums, channels: Sequence[str], full_scales: Sequence[flo
             grey, where = _grey(sums, k, float(full))
             intensity |= {f"Intensity_{key}_{name}": values for key, values in grey.items()}
             locations |= {f"Location_{key}_{name}": values for key, values in where.items()}
-    numbers = {"Number_Object_Number": np.arange(1, len(sums) + 1), "Number_Label": sums.ids}
-    return {f"AreaShape_{key}": values for key, values in shape.items()} | intensity | locations | numbers
+    named = {f"AreaShape_{key}": values for key, values in shape.items()}
+    return named | intensity | locations | {"Number_Label": sums.ids}
 
 
 def full_scale(dtype: Any) -> float:

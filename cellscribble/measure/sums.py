@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cellscribble.measure.outline import Outline, outline
+from cellscribble.measure.sorted_records import to_records
 
 Array = npt.NDArray[Any]
 
@@ -60,6 +61,15 @@ class Sums:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def to_records(self) -> Array:
+        """The same as (n,) records, an object each, whose fields are these arrays."""
+        return to_records({field.name: getattr(self, field.name) for field in fields(self)})
+
+    @classmethod
+    def from_records(cls, records: Array) -> Sums:
+        """What `to_records` made."""
+        return cls(**{field.name: records[field.name] for field in fields(cls)})
 
 
 _LOWEST = ("low", "lowest", "edge_lowest")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,19 +14,23 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from cellscribble.core.errors import CellScribbleError, InputError
+from cellscribble.core.blocks import BlockGrid
+from cellscribble.core.errors import CellScribbleError, InputError, OutputError
 from cellscribble.core.volume import ImageVolume
 from cellscribble.io.atomic import atomic_path, check_writable, is_zarr
 from cellscribble.io.cppipe import cellprofiler_name
 from cellscribble.io.images import image_name, list_images, natural_key, open_image
-from cellscribble.measure.blockwise import BLOCK_PX, sum_objects
+from cellscribble.measure.blockwise import BLOCK_PX, by_block, sum_objects
 from cellscribble.measure.features import Columns, feature_table, full_scale
-from cellscribble.measure.table_files import CSV, Table, check_form, open_table
+from cellscribble.measure.sorted_records import SortedRecords, to_records
+from cellscribble.measure.table_files import CSV, check_form, open_table
 from cellscribble.measure.whole import whole_object_table
 from cellscribble.metrics.pairs import files_by_name
 
 PREFIX = "MyExpt_"
 """CellProfiler's own, so that scripts find the files."""
+
+NUMBER, CLASS = "Number_Object_Number", "CellScribble_Class"
 
 RGB_CHANNELS = ("Red", "Green", "Blue")
 
@@ -111,18 +115,24 @@ def measure_files(
     with atomic_path(tables.objects, overwrite) as temporary:
         with open_table(temporary, form) as table:
             for index, (name, label_file, image_file) in enumerate(pairs):
-                try:
-                    columns, row = _measure(
-                        name, label_file, image_file, wanted, report, index / len(pairs), len(pairs)
-                    )
-                    if names and list(columns) != names:
-                        raise InputError(f"{label_file} has other channels or classes than the images before it")
-                except (CellScribbleError, OSError) as error:
-                    tables.failures[name] = str(error)
-                    continue
-                tables.rows.append({"ImageNumber": len(tables.rows) + 1, **row})
-                _add_objects(table, columns, len(tables.rows))
-                names = list(columns)
+
+                def progress(done: float, index: int = index, name: str = name) -> None:
+                    report("progress", name=name, done=(index + done) / len(pairs))
+
+                with closing(SortedRecords("Number_Label", out)) as records:
+                    try:
+                        objects, row = _measure(name, label_file, image_file, wanted, records, progress)
+                        if names and objects.names != names:
+                            raise InputError(f"{label_file} has other channels or classes than the images before it")
+                    except OutputError:
+                        raise
+                    except (CellScribbleError, OSError) as error:
+                        tables.failures[name] = str(error)
+                        continue
+                    names = objects.names
+                    tables.rows.append({"ImageNumber": len(tables.rows) + 1, **row})
+                    for columns in objects:
+                        table.add({"ImageNumber": np.full(len(columns[NUMBER]), len(tables.rows)), **columns})
                 report("done", image=name, labels=label_file, n_objects=row[f"Count_{wanted.objects}"])
         if not tables.rows:
             raise InputError("; ".join(f"{name}: {message}" for name, message in tables.failures.items()))
@@ -161,34 +171,78 @@ def _open_image_of(labels: ImageVolume, file: Path, level: int) -> ImageVolume:
     return open_image(file, level=level + further) if further else image
 
 
+@dataclass(frozen=True, slots=True)
+class _Objects:
+    """The columns of the objects of one image, a part at a time, labels ascending.
+
+    records : their measurements, a field a column
+    classes : (n,) the class of objects 1 to n, where there are classes
+    """
+
+    records: SortedRecords
+    classes: npt.NDArray[np.integer[Any]] | None
+
+    @property
+    def names(self) -> list[str]:
+        more = [NUMBER] if self.classes is None else [NUMBER, CLASS]
+        return ["ObjectNumber", *sorted([*(self.records.dtype.names or ()), *more])]
+
+    def __iter__(self) -> Iterator[Columns]:
+        n = 0
+        for part in self.records:
+            numbers = np.arange(n + 1, n + len(part) + 1)
+            columns = {name: np.ascontiguousarray(part[name]) for name in part.dtype.names or ()}
+            columns |= {"ObjectNumber": numbers, NUMBER: numbers}
+            if self.classes is not None:
+                columns[CLASS] = self.classes[part["Number_Label"] - 1]
+            yield {name: columns[name] for name in self.names}
+            n += len(part)
+
+    def count_classes(self, n_classes: int) -> list[int]:
+        """How many objects are of each class."""
+        counts = np.zeros(n_classes, int)
+        for columns in self:
+            counts += np.bincount(columns[CLASS], minlength=n_classes)[:n_classes]
+        return list(map(int, counts))
+
+
 def _measure(
-    name: str, label_file: Path, image_file: Path | None, wanted: Wanted, report: Report, begun: float, n_images: int
-) -> tuple[Columns, dict[str, Any]]:
-    """The columns of the objects of one image, and its line in the table of images."""
+    name: str,
+    label_file: Path,
+    image_file: Path | None,
+    wanted: Wanted,
+    records: SortedRecords,
+    progress: Callable[[float], None],
+) -> tuple[_Objects, dict[str, Any]]:
+    """The objects of one image, measured into `records`, and its line in the table of images."""
     labels = open_image(label_file, level=wanted.level)
     image = None if image_file is None else _open_image_of(labels, image_file, wanted.level)
     channels = () if image is None else channel_names(image, wanted.channels)
-
-    block_px = wanted.block_px or BLOCK_PX[labels.ndim]
+    full = 1.0 if image is None else full_scale(image.data.dtype)
+    grid = BlockGrid(labels.spatial_shape, tuple(wanted.block_px or BLOCK_PX[labels.ndim]))
+    folder = records.folder
     n_passes = 1 if wanted.quick else 2
 
-    def progress(done: int, total: int, before: int = 0) -> None:
-        report("progress", name=name, done=begun + (before + done / total) / n_passes / n_images)
+    def counted(done: int, total: int) -> None:
+        progress(done / total / n_passes)
 
-    sums = sum_objects(labels, image, block_px=block_px, progress=progress)
-    full = 1.0 if image is None else full_scale(image.data.dtype)
-    columns = feature_table(sums, channels, [full] * len(channels))
-    if not wanted.quick:
-        second = functools.partial(progress, before=1)
-        columns |= whole_object_table(labels, image, sums, channels, full, block_px, second)
-    columns = dict(sorted(columns.items()))
-    row: dict[str, Any] = {f"Count_{wanted.objects}": len(sums), "Metadata_Name": name}
+    last = 0
+    sums = sum_objects(labels, image, block_px=grid.block_px, folder=folder, progress=counted)
+    parts = ((0, part) for part in sums) if wanted.quick else by_block(sums, lambda part: part.low, grid, folder)
+    for block, part in parts:
+        columns = feature_table(part, channels, [full] * len(channels))
+        if not wanted.quick:
+            columns |= whole_object_table(labels, image, part, channels, full, grid.block_px)
+            progress((1 + (block + 1) / len(grid)) / n_passes)
+        records.add(to_records(columns))
+        last = max(last, int(part.ids.max(initial=0)))
+    objects = _Objects(records, None)
+    row: dict[str, Any] = {f"Count_{wanted.objects}": len(records), "Metadata_Name": name}
     found = read_classes(label_file)
-    if found is not None and len(found[1]) >= int(sums.ids.max(initial=0)):
+    if found is not None and len(found[1]) >= last:
         class_names, classes = found
-        columns["CellScribble_Class"] = classes[sums.ids - 1]
-        for number, class_name in enumerate(class_names[1:], start=1):
-            count = int((columns["CellScribble_Class"] == number).sum())
+        objects = _Objects(records, classes)
+        for class_name, count in list(zip(class_names, objects.count_classes(len(class_names)), strict=True))[1:]:
             row[f"Count_{wanted.objects}_{cellprofiler_name(class_name)}"] = count
     size = labels.pixel_size_um or (image.pixel_size_um if image is not None else None)
     if size is not None:
@@ -201,7 +255,7 @@ def _measure(
     for channel in channels:
         assert image_file is not None
         row |= _file_columns("", channel, image_file)
-    return columns, row
+    return objects, row
 
 
 def channel_names(image: ImageVolume, given: Sequence[str] = ()) -> tuple[str, ...]:
@@ -215,7 +269,7 @@ def channel_names(image: ImageVolume, given: Sequence[str] = ()) -> tuple[str, .
     return tuple(cellprofiler_name(name) for name in given or image.channel_names)
 
 
-def read_classes(label_file: Path) -> tuple[list[str], npt.NDArray[np.int64]] | None:
+def read_classes(label_file: Path) -> tuple[list[str], npt.NDArray[np.integer[Any]]] | None:
     """Names of the classes, background first, and the class of each object (n,), as `predict` leaves them."""
     try:
         record = json.loads(label_file.with_name(f"{image_name(label_file)}.json").read_text(encoding="utf-8"))
@@ -225,7 +279,7 @@ def read_classes(label_file: Path) -> tuple[list[str], npt.NDArray[np.int64]] | 
             numbers = np.asarray(group["object_classes"]) if "object_classes" in group else None
         if numbers is None:
             return None
-        return [str(name) for name in record["classes"]], np.asarray(numbers, np.int64)
+        return [str(name) for name in record["classes"]], np.asarray(numbers)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         # A JSON file of somebody else, or none: objects of one kind.
         return None
@@ -233,8 +287,3 @@ def read_classes(label_file: Path) -> tuple[list[str], npt.NDArray[np.int64]] | 
 
 def _file_columns(kind: str, name: str, path: Path) -> dict[str, str]:
     return {f"{kind}FileName_{name}": path.name, f"{kind}PathName_{name}": str(path.resolve().parent)}
-
-
-def _add_objects(table: Table, columns: Columns, image_number: int) -> None:
-    numbers = columns["Number_Object_Number"]
-    table.add({"ImageNumber": np.full(len(numbers), image_number), "ObjectNumber": numbers, **columns})

@@ -1,11 +1,11 @@
 """Measurements for which an object must be seen whole: hull, widths, radii, Zernike features, surface, quartiles.
 
-Each object is looked at in its own bounding box. Those that begin in one block are read together.
+Each object is looked at in its own bounding box; neighbours are read together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from scipy import ndimage
 from skimage.measure import marching_cubes, mesh_surface_area
 
-from cellscribble.core.blocks import BlockGrid, Slices
+from cellscribble.core.blocks import Slices
 from cellscribble.core.volume import ImageVolume
 from cellscribble.measure.blockwise import label_numbers
 from cellscribble.measure.features import Columns
@@ -40,7 +40,6 @@ def whole_object_table(
     channels: Sequence[str],
     full_scale: float,
     block_px: Sequence[int],
-    progress: Callable[[int, int], None],
 ) -> Columns:
     """The features of each object, name to (n,) float64, as CellProfiler defines them.
 
@@ -50,45 +49,42 @@ def whole_object_table(
 
     Parameters
     ----------
-    labels, image, sums : as `sum_objects` has and gives them
+    labels, image : as `sum_objects` has them
+    sums : of n objects that begin in one block
     channels : names of the image's channels
     full_scale : the value that becomes 1
-    block_px : objects that begin in a block of this size are read together
+    block_px : size of that block
     """
     shape_names = [f"AreaShape_{name}" for name in _SHAPE[labels.ndim]]
     grey_names = [f"Intensity_{name}_{channel}" for channel in channels for name in _GREY]
     out = np.full((len(shape_names) + len(grey_names), len(sums)), np.nan)
     size = labels.pixel_size_um or (1.0,) * labels.ndim
     spacing = tuple(s / size[-2] for s in size)
-    for objects, done in _by_block(sums, labels.spatial_shape, block_px):
-        boxes = _boxes(sums, objects)
-        small = [i for i in objects if _n_pixels(boxes[i]) <= MAX_BOX_PIXELS]
-        for group in _apart(small, boxes, block_px):
-            window = _around([boxes[i] for i in group])
-            numbers = label_numbers(labels.data[(0, *window)], labels.name)
-            values = np.zeros((0, *numbers.shape))
-            if image is not None:
-                values = np.asarray(image.data[(slice(None), *window)])
-            for i in group:
-                box = tuple(slice(b.start - w.start, b.stop - w.start) for b, w in zip(boxes[i], window, strict=True))
-                mask = numbers[box] == sums.ids[i]
-                if labels.ndim == 2:
-                    found = _shape_2d(mask, sums.low[i])
-                else:
-                    found = [_surface(numbers, int(sums.ids[i]), box, spacing)]
-                for channel in values:
-                    found += _quartiles(channel[box][mask] / full_scale, labels.ndim)
-                out[:, i] = found
-        progress(done, len(sums))
+    boxes = _boxes(sums)
+    for group in _apart([i for i in range(len(sums)) if _n_pixels(boxes[i]) <= MAX_BOX_PIXELS], boxes, block_px):
+        window = _around([boxes[i] for i in group])
+        numbers = label_numbers(labels.data[(0, *window)], labels.name)
+        values = np.zeros((0, *numbers.shape))
+        if image is not None:
+            values = np.asarray(image.data[(slice(None), *window)])
+        for i in group:
+            box = tuple(slice(b.start - w.start, b.stop - w.start) for b, w in zip(boxes[i], window, strict=True))
+            mask = numbers[box] == sums.ids[i]
+            if labels.ndim == 2:
+                found = _shape_2d(mask, sums.low[i])
+            else:
+                found = [_surface(numbers, int(sums.ids[i]), box, spacing)]
+            for channel in values:
+                found += _quartiles(channel[box][mask] / full_scale, labels.ndim)
+            out[:, i] = found
     return dict(zip([*shape_names, *grey_names], out, strict=True))
 
 
-def _boxes(sums: Sums, objects: list[int]) -> dict[int, Slices]:
-    low, high = sums.low[objects].tolist(), sums.high[objects].tolist()
-    return {
-        i: tuple(slice(a, b) for a, b in zip(*corners, strict=True))
-        for i, *corners in zip(objects, low, high, strict=True)
-    }
+def _boxes(sums: Sums) -> list[Slices]:
+    return [
+        tuple(slice(a, b) for a, b in zip(*corners, strict=True))
+        for corners in zip(sums.low.tolist(), sums.high.tolist(), strict=True)
+    ]
 
 
 def _around(boxes: list[Slices]) -> Slices:
@@ -97,18 +93,7 @@ def _around(boxes: list[Slices]) -> Slices:
     return tuple(slice(max(min(s.start for s in axis) - 1, 0), max(s.stop for s in axis) + 1) for axis in axes)
 
 
-def _by_block(sums: Sums, shape: tuple[int, ...], block_px: Sequence[int]) -> Iterator[tuple[list[int], int]]:
-    """The objects that begin in each block, block after block, and how many are done then."""
-    grid = BlockGrid(shape, tuple(block_px))
-    place = np.ravel_multi_index(tuple((sums.low // np.array(grid.block_px)).T), grid.counts)
-    order = np.argsort(place, kind="stable")
-    cuts = np.flatnonzero(np.diff(place[order], prepend=-1))
-    ends = np.append(cuts, len(order))[1:]
-    for a, b in zip(cuts, ends, strict=True):
-        yield order[a:b].tolist(), int(b)
-
-
-def _apart(objects: list[int], boxes: Mapping[int, Slices], block_px: Sequence[int]) -> list[list[int]]:
+def _apart(objects: list[int], boxes: Sequence[Slices], block_px: Sequence[int]) -> list[list[int]]:
     """Objects of one block that are read together; one that is wider than a block is read alone."""
     together: list[int] = []
     alone: list[list[int]] = []

@@ -5,10 +5,11 @@ import pickle
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cellscribble.core.errors import FileFormatError, InputError, MissingExtraError, RemoteError
 from cellscribble.io import ome_zarr_read, remote
-from cellscribble.io.images import image_name, open_image
+from cellscribble.io.images import count_pixels, image_name, open_image
 from cellscribble.io.ome_zarr import write_ome_zarr
 from cellscribble.io.ome_zarr_read import metadata_sha256
 from cellscribble.io.remote import is_url
@@ -110,9 +111,25 @@ def test_a_chunk_that_was_lost_is_named_where_the_pyramid_shows_something(served
         open_image(f"{served.url}/slide.zarr")
 
 
-def test_other_files_are_not_read_from_a_url_and_say_so(served):
-    with pytest.raises(InputError, match="download the file"):
+@pytest.mark.parametrize("name", ["rgb.png", "palette.png", "grey.jpg", "sixteen.png"])
+def test_a_picture_behind_a_url_is_that_of_the_disk(served, name):
+    picture = Image.fromarray(np.arange(40 * 50 * 3, dtype=np.uint8).reshape(40, 50, 3))
+    mode = {"rgb.png": "RGB", "palette.png": "P", "grey.jpg": "L", "sixteen.png": "I;16"}[name]
+    (picture.convert("L").convert(mode) if mode == "I;16" else picture.convert(mode)).save(served.folder / name)
+    found, expected = open_image(f"{served.url}/{name}"), open_image(served.folder / name)
+    np.testing.assert_array_equal(found.data, expected.data)
+    assert (found.axes, found.name, found.origin) == (expected.axes, expected.name, expected.origin)
+    assert count_pixels(f"{served.url}/{name}") == 2000
+
+
+def test_no_picture_behind_a_url_and_a_damaged_one_are_named(served):
+    with pytest.raises(InputError, match=r"no image at http://127.0.0.1.*cells.png"):
         open_image(f"{served.url}/cells.png")
+    (served.folder / "cells.png").write_bytes(b"nonsense")
+    with pytest.raises(FileFormatError, match=r"http://127.0.0.1.*cells.png cannot be read as a picture"):
+        open_image(f"{served.url}/cells.png")
+    with pytest.raises(InputError, match="no pyramid level 1"):
+        open_image(f"{served.url}/cells.png", level=1)
 
 
 def test_an_unknown_kind_of_address_and_a_missing_package_say_what_to_do():

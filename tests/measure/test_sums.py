@@ -11,7 +11,7 @@ from skimage.measure import regionprops
 
 from cellscribble.core.errors import InputError
 from cellscribble.core.volume import ImageVolume
-from cellscribble.measure import blockwise
+from cellscribble.measure import blockwise, sorted_records
 from cellscribble.measure.blockwise import sum_objects
 from cellscribble.measure.features import feature_table
 from cellscribble.measure.sums import Sums, merge, sum_block
@@ -39,9 +39,13 @@ def volume(labels: np.ndarray, image: np.ndarray | None = None) -> tuple[ImageVo
 
 def table(labels: ImageVolume, image: ImageVolume | None, block_px: tuple[int, ...]) -> dict[str, np.ndarray]:
     names = [] if image is None else [f"c{k}" for k in range(image.n_channels)]
-    sums = sum_objects(labels, image, block_px=block_px)
-    whole = whole_object_table(labels, image, sums, names, 65535.0, block_px, lambda done, total: None)
+    sums = counted(labels, image, block_px)
+    whole = whole_object_table(labels, image, sums, names, 65535.0, block_px)
     return feature_table(sums, names, [65535.0] * len(names)) | whole
+
+
+def counted(labels: ImageVolume, image: ImageVolume | None = None, block_px: tuple[int, ...] | None = None) -> Sums:
+    return merge(list(sum_objects(labels, image, block_px=block_px)))
 
 
 @given(seed=st.integers(0, 2**32 - 1), shape=st.sampled_from(SHAPES), n_channels=st.integers(0, 2), data=st.data())
@@ -53,13 +57,14 @@ def test_nothing_depends_on_the_blocks(
     image = rng.integers(0, 65536, (n_channels, *shape)).astype(np.uint16)
     labels, picture = volume(make_labels(rng, shape), image if n_channels else None)
     block_px = tuple(data.draw(st.integers(1 + n // 5, n + 3)) for n in shape)
-    whole = sum_objects(labels, picture, block_px=shape)
+    whole = counted(labels, picture, shape)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blockwise, "MAX_PENDING", 5)
+        for module in (blockwise, sorted_records):
+            patch.setattr(module, "AT_ONCE", 5)
         patch.setattr(
             blockwise, "PIECE_PX", {len(shape): tuple(data.draw(st.integers(1 + n // 7, n + 3)) for n in shape)}
         )
-        parts = sum_objects(labels, picture, block_px=block_px)
+        parts = counted(labels, picture, block_px)
     for field in fields(Sums):
         np.testing.assert_array_equal(getattr(parts, field.name), getattr(whole, field.name), err_msg=field.name)
     expected = table(labels, picture, shape)
@@ -74,7 +79,6 @@ def test_features_are_those_of_scikit_image(rng, shape):
     columns = table(*volume(labels, image), block_px=(16,) * len(shape))
     objects = regionprops(labels, image[0])
     assert columns["Number_Label"].tolist() == [o.label for o in objects]
-    assert columns["Number_Object_Number"].tolist() == list(range(1, len(objects) + 1))
     same = {
         "AreaShape_MajorAxisLength": [o.axis_major_length for o in objects],
         "AreaShape_EulerNumber": [o.euler_number for o in objects],
@@ -152,17 +156,17 @@ def test_an_image_without_objects_has_a_table_without_lines():
 )
 def test_what_is_no_label_image_is_refused(values, words):
     with pytest.raises(InputError, match=words):
-        sum_objects(*volume(values))
+        counted(*volume(values))
 
 
 def test_whole_numbers_stored_as_float_are_labels():
     """Fiji has no 32-bit integers."""
-    assert sum_objects(*volume(np.full((4, 4), 70000, np.float32))).ids.tolist() == [70000]
+    assert counted(*volume(np.full((4, 4), 70000, np.float32))).ids.tolist() == [70000]
 
 
 def test_another_image_than_that_of_the_labels_is_refused():
     labels, image = volume(np.ones((4, 4), np.uint8), np.ones((1, 4, 5), np.uint8))
     with pytest.raises(InputError, match="the image that was segmented"):
-        sum_objects(labels, image)
+        counted(labels, image)
     with pytest.raises(InputError, match="has 2 channels"):
-        sum_objects(ImageVolume(np.ones((2, 4, 4), np.uint8), "CYX"))
+        counted(ImageVolume(np.ones((2, 4, 4), np.uint8), "CYX"))

@@ -1,5 +1,7 @@
 import csv
 import json
+import resource
+import signal
 import sys
 
 import numpy as np
@@ -10,7 +12,7 @@ from cellscribble.cli.main import run
 from cellscribble.io import ome_zarr_read
 from cellscribble.io.ome_zarr import write_ome_zarr
 from cellscribble.io.tiff import save_labels
-from cellscribble.measure import table_files
+from cellscribble.measure import blockwise, sorted_records, table_files
 from tests.cli.test_main import modules_after
 from tests.infer.analytic import disks, metadata, write_model
 
@@ -81,7 +83,14 @@ def test_a_store_is_measured_like_the_file_and_piece_by_piece(place, monkeypatch
     monkeypatch.setattr(ome_zarr_read, "LAZY_BYTES", 10)
     assert run(["measure", "s_labels.zarr", "s.zarr", "-o", "zarr", "--block", "33,50"]) == 0
     assert run(["measure", "t_labels.tif", "t.tif", "-o", "tif", "--channels", "DAPI,GFP"]) == 0
-    assert (place / "zarr" / "MyExpt_Cells.csv").read_text() == (place / "tif" / "MyExpt_Cells.csv").read_text()
+    expected = (place / "tif" / "MyExpt_Cells.csv").read_text()
+    assert (place / "zarr" / "MyExpt_Cells.csv").read_text() == expected
+    # As if these were more objects than memory takes.
+    for module in (blockwise, sorted_records):
+        monkeypatch.setattr(module, "AT_ONCE", 7)
+    assert run(["measure", "s_labels.zarr", "s.zarr", "-o", "disk", "--block", "33,50"]) == 0
+    assert (place / "disk" / "MyExpt_Cells.csv").read_text() == expected
+    assert len(list((place / "disk").iterdir())) == 2
 
 
 def test_parquet_holds_the_numbers_of_csv_and_is_written_in_parts(place, monkeypatch):
@@ -125,6 +134,22 @@ def test_classes_are_counted(place):
     (image,) = rows(place / "m" / "MyExpt_Image.csv")
     counts = [record["object_classes"].count(k) for k in (1, 2)]
     assert [int(image["Count_Cells_round_cell"]), int(image["Count_Cells_long"])] == counts
+
+
+def test_a_full_disk_is_no_fault_of_the_image(place, capsys, monkeypatch):
+    """It ends the run: what comes after would find no room either."""
+    for module in (blockwise, sorted_records):
+        monkeypatch.setattr(module, "AT_ONCE", 1)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        assert run(["measure", "out", "imgs", "-o", "m"]) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert "may not grow that large" in capsys.readouterr().err.splitlines()[-1]
+    assert not list((place / "m").iterdir())
 
 
 def test_one_bad_file_is_listed_and_the_others_are_measured(place, capsys):
