@@ -22,10 +22,10 @@ from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
-from accuracy import Quiet, score
+from accuracy import Quiet
 from table import append_row
 
-from cellscribble.bundle import open_model
+from cellscribble.bundle import Model, open_model
 from cellscribble.config import load_config
 from cellscribble.data.simulate import simulate_scribbles
 from cellscribble.engine.options import PredictOptions
@@ -33,14 +33,16 @@ from cellscribble.engine.suggest import suggest_files
 from cellscribble.export.onnx import export
 from cellscribble.infer.predict import predict
 from cellscribble.infer.runner import Runner
-from cellscribble.io.images import list_images
+from cellscribble.io.images import list_images, open_image
 from cellscribble.io.label_images import read_labels
 from cellscribble.io.scribbles import save_scribbles
+from cellscribble.metrics.scores import evaluate
 from cellscribble.train.inputs import open_training_set
 from cellscribble.train.run import train
 
 ARMS = ("random", "random with objects", "suggest", "suggest with edges")
-COLUMNS = ("set", "seed", "boxes", "iou", "mdice", "ap50", "pq", "stroke_px")
+SCORES = {"iou": "iou", "mdice": "mean_dice_per_truth", "ap50": "ap_50", "pq": "panoptic_quality"}
+COLUMNS = ("set", "seed", "boxes", *SCORES, "stroke_px")
 Box = tuple[Path, int, int]
 
 
@@ -79,17 +81,27 @@ def main() -> None:
                 train(open_training_set(images[0].parent, Path(folder)), config, run, Quiet())
                 trained = open_model(export(run, run / "model.onnx", overwrite=True)[0].path)
             model = model or trained
-            runner = Runner(trained)
 
-            def segment(image, trained=trained, runner=runner):
-                found = predict(image, trained, runner=runner)
-                return np.asarray(found.labels), 1 - np.asarray(found.probability[0])
-
-            row = {"set": a.set, "seed": seed, "boxes": arm, "stroke_px": n_px}
-            row |= {key: round(value, 4) for key, value in score(segment, a.data / a.set / "val").items()}
+            row = {
+                "set": a.set,
+                "seed": seed,
+                "boxes": arm,
+                "stroke_px": n_px,
+                **score(trained, a.data / a.set / "val"),
+            }
             print("  ".join(f"{row[c]!s:>12.19}" for c in COLUMNS), flush=True)
             if a.out:
                 append_row(a.out, COLUMNS, row)
+
+
+def score(trained: Model, unseen: Path) -> dict[str, float]:
+    """Means over the images of a folder."""
+    runner = Runner(trained)
+    scores = []
+    for image in list_images(unseen / "images"):
+        found = predict(open_image(image), trained, runner=runner)
+        scores.append(evaluate(np.asarray(found.labels), read_labels(unseen / "labels" / image.name)).as_row())
+    return {column: round(float(np.mean([row[key] for row in scores])), 4) for column, key in SCORES.items()}
 
 
 def random_boxes(

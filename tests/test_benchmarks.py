@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from tifffile import imread
 
+from cellscribble.bundle import open_model
 from cellscribble.config import load_config
 from cellscribble.train.checkpoint import LAST, load_state
 from cellscribble.train.inputs import open_training_set
@@ -116,6 +118,26 @@ def test_accuracy_writes_rows_once_and_the_table_is_made_of_them(data, tmp_path)
     (line,) = [line for line in shown.splitlines() if line.startswith("| `otsu`")]
     assert f"| {np.mean(ious):.3f} ±{np.std(ious, ddof=1):.3f} |".replace("0.", ".") in line
     assert "dsb_bf, strokes 10; scored on 1 unseen images" in shown
+
+
+def test_boxes_lie_apart_their_strokes_lie_in_them_and_a_model_is_scored(scripts, data, tmp_path):
+    import suggest
+
+    images = {
+        path: imread(data / "dsb_bf/train/labels" / path.name) for path in (data / "dsb_bf/train/images").iterdir()
+    }
+    boxes = suggest.random_boxes(images, 16, 6, np.random.default_rng(0), with_objects=True)
+    assert suggest.draw_strokes(tmp_path, images, boxes, 16) > 0
+    for image in images:
+        boxed = np.zeros(images[image].shape, bool)
+        for _, y, x in (box for box in boxes if box[0] == image):
+            assert not boxed[y : y + 16, x : x + 16].any()
+            boxed[y : y + 16, x : x + 16] = True
+        if boxed.any():
+            assert not imread(tmp_path / image.name)[~boxed].any()
+    score = suggest.score(open_model(ROOT / "models/nuclei_fluorescence/model.onnx"), data / "dsb_bf/val")
+    assert list(score) == ["iou", "mdice", "ap50", "pq"]
+    assert all(0 < value <= 1 for value in score.values())
 
 
 def keep_run(folder, images, scribbles):
