@@ -273,13 +273,12 @@ def read_classes(label_file: Path) -> tuple[list[str], npt.NDArray[np.integer[An
     """Names of the classes, background first, and the class of each object (n,), as `predict` leaves them."""
     try:
         record = json.loads(label_file.with_name(f"{image_name(label_file)}.json").read_text(encoding="utf-8"))
-        numbers = record.get("object_classes")
+        listed = record.get("object_classes")
+        numbers = None if listed is None else np.asarray(listed, np.int64)
         if numbers is None and is_zarr(label_file):
             group = zarr.open_group(str(label_file), mode="r")
             numbers = np.asarray(group["object_classes"]) if "object_classes" in group else None
-        if numbers is None:
-            return None
-        return [str(name) for name in record["classes"]], np.asarray(numbers)
+        return None if numbers is None else ([str(name) for name in record["classes"]], numbers)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         # A JSON file of somebody else, or none: objects of one kind.
         return None

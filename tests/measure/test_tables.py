@@ -136,6 +136,15 @@ def test_classes_are_counted(place):
     assert [int(image["Count_Cells_round_cell"]), int(image["Count_Cells_long"])] == counts
 
 
+def test_no_object_of_any_class_is_counted_as_such(place):
+    save_labels("out/b_labels.tif", np.zeros((48, 64), np.uint16), (0.5, 0.5), overwrite=True)
+    record = {"classes": ["background", "round"], "object_classes": []}
+    (place / "out" / "b_labels.json").write_text(json.dumps(record))
+    assert run(["measure", "out/b_labels.tif", "-o", "m"]) == 0
+    (image,) = rows(place / "m" / "MyExpt_Image.csv")
+    assert image["Count_Cells_round"] == "0"
+
+
 def test_a_full_disk_is_no_fault_of_the_image(place, capsys, monkeypatch):
     """It ends the run: what comes after would find no room either."""
     for module in (blockwise, sorted_records):
