@@ -29,7 +29,7 @@ FOREIGN = {
         "--requeue",
     },
     "cellprofiler.md": {"--plugins-directory", "--number", "--side"},
-    "accuracy.md": {"--pace"},
+    "accuracy.md": {"--pace", "--first", "--more"},
     "fiji.md": {"--headless", "--run"},
 }
 """Options of other programs and of benchmarks on a page."""

@@ -12,7 +12,7 @@ from typing import Any, TypeGuard
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from cellscribble.core.errors import FileFormatError, InputError
+from cellscribble.core.errors import CellScribbleError, FileFormatError, InputError
 from cellscribble.core.volume import ImageVolume
 from cellscribble.io import tiff_read
 from cellscribble.io.atomic import is_zarr
@@ -228,6 +228,9 @@ def read_picture(path: str | Path) -> tuple[np.ndarray[Any, Any], str]:
                 mode = picture.mode
                 known = mode in ("1", "L", "P", "LA", "RGB", "RGBA", "I", "F") or mode.startswith("I;16")
                 return np.asarray(picture if known else picture.convert("RGB")), mode
+    except CellScribbleError:
+        # Of the URL: some of these are ValueErrors too.
+        raise
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise FileFormatError(
             f"{path} cannot be read as a picture: {error}; copy it again, or save it as TIFF"

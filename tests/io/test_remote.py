@@ -123,7 +123,7 @@ def test_a_picture_behind_a_url_is_that_of_the_disk(served, name):
 
 
 def test_no_picture_behind_a_url_and_a_damaged_one_are_named(served):
-    with pytest.raises(InputError, match=r"no image at http://127.0.0.1.*cells.png"):
+    with pytest.raises(InputError, match=r"^no image at http://127.0.0.1.*cells.png"):
         open_image(f"{served.url}/cells.png")
     (served.folder / "cells.png").write_bytes(b"nonsense")
     with pytest.raises(FileFormatError, match=r"http://127.0.0.1.*cells.png cannot be read as a picture"):
