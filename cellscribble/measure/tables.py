@@ -200,9 +200,10 @@ class _Objects:
 
     def count_classes(self, n_classes: int) -> list[int]:
         """How many objects are of each class."""
+        assert self.classes is not None
         counts = np.zeros(n_classes, int)
-        for columns in self:
-            counts += np.bincount(columns[CLASS], minlength=n_classes)[:n_classes]
+        for part in self.records:
+            counts += np.bincount(self.classes[part["Number_Label"] - 1], minlength=n_classes)[:n_classes]
         return list(map(int, counts))
 
 
