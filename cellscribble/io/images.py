@@ -159,7 +159,7 @@ def level_pixel_sizes(
 
 def is_tiff(path: str | Path) -> bool:
     """Whether a path or URL has the name of a TIFF or slide."""
-    return _suffix(url_path(path) if is_url(path) else Path(path)) in TIFF_SUFFIXES
+    return _suffix(_named(path)) in TIFF_SUFFIXES
 
 
 def is_ome_zarr(path: str | Path) -> bool:
@@ -200,7 +200,7 @@ def list_images(path: str | Path) -> list[Path]:
 
 def image_name(path: str | Path) -> str:
     """The file's name without folder and image suffix: "a/cells.2.ome.tif" -> "cells.2"; of a URL too."""
-    path = url_path(path) if is_url(path) else Path(path)
+    path = _named(path)
     suffix = _suffix(path)
     return path.name[: len(path.name) - len(suffix)] if suffix else path.stem
 
@@ -247,6 +247,11 @@ def is_plain_grey(path: Path) -> bool:
         return True
 
 
+def _named(path: str | Path) -> Path:
+    """A path, or that in a URL: for names and suffixes."""
+    return url_path(path) if is_url(path) else Path(path)
+
+
 def _pillow_source(path: str | Path) -> Path | io.BufferedReader:
     return io.BufferedReader(RemoteFile(path), PIECE) if is_url(path) else Path(path)
 
@@ -264,7 +269,7 @@ def _open_picture(path: str | Path, name: str, axes: str | None, timepoint: int 
         data = data.astype(np.uint8) * np.uint8(255)
     letters = "YXS"[: data.ndim] if axes is None else check_axes(axes, data.shape)
     plan = plan_axes(letters, data.shape, timepoint)
-    suffix = (url_path(path) if is_url(path) else Path(path)).suffix
+    suffix = _named(path).suffix
     source = "--axes" if axes else f"the {suffix[1:].upper()} picture"
     return ImageVolume(
         data=to_canonical(data, plan),
