@@ -29,7 +29,7 @@ import zarr
 from table import print_rows
 
 from cellscribble.bundle import Model, open_model
-from cellscribble.core.blocks import BlockGrid, padded_block, read_padded
+from cellscribble.core.blocks import BlockGrid, Slices, padded_block, read_padded
 from cellscribble.core.intensity import fit_intensity
 from cellscribble.infer.blockwise import DEFAULT_BLOCK_PX
 from cellscribble.infer.find_model import find_model
@@ -75,28 +75,30 @@ def write_mosaic(path: Path, data: Path, side_px: int, share: float) -> None:
     build_pyramid(group)
 
 
-def bare_blocks(path: Path, model: Model) -> tuple[list[np.ndarray[Any, Any]], int]:
-    """Normalised blocks from over the whole image with their halos, and the pixels kept of all of them."""
+def bare_blocks(path: Path, model: Model) -> tuple[list[tuple[np.ndarray[Any, Any], Slices]], int]:
+    """Normalised blocks from over the whole image with their halos, what is kept of each, and the pixels of that."""
     image, meta = open_image(path), model.metadata
     intensity = fit_intensity(image, meta.intensity)
     grid = BlockGrid(image.spatial_shape, DEFAULT_BLOCK_PX[2])
     blocks, n_kept = [], 0
     for k in np.unique(np.linspace(0, len(grid) - 1, BARE_BLOCKS).astype(int)):
         block = padded_block(grid, int(k), meta.halo_px, meta.stride_multiple)
-        blocks.append(intensity.apply(read_padded(image.data, block.read)))
+        blocks.append((intensity.apply(read_padded(image.data, block.read)), block.keep))
         n_kept += int(np.prod([s.stop - s.start for s in block.write]))
     return blocks, n_kept
 
 
-def bare_speed(model: Model, blocks: list[np.ndarray[Any, Any]], n_kept: int, each_core: bool) -> tuple[float, float]:
+def bare_speed(
+    model: Model, blocks: list[tuple[np.ndarray[Any, Any], Slices]], n_kept: int, each_core: bool
+) -> tuple[float, float]:
     """Kept Mpixel a second of the network alone, and seconds of the processor a kept Mpixel."""
     n_cores = usable_cores()
     runner = Runner(model, "cpu", threads=1 if each_core else n_cores)
-    runner(blocks[0])
+    runner(*blocks[0])
     start, busy, rounds = time.perf_counter(), time.process_time(), 0
     with ThreadPoolExecutor(n_cores if each_core else 1) as executor:
         while time.perf_counter() - start < BARE_SECONDS:
-            for _ in executor.map(lambda block: runner(block) is None, blocks):
+            for _ in executor.map(lambda block: runner(*block) is None, blocks):
                 pass
             rounds += 1
     n_mpixel = rounds * n_kept / 1e6

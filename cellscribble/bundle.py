@@ -2,7 +2,10 @@
 
 The contract of the network: input `image` (N, C, *spatial) float32, normalised by `intensity`;
 output `probability` (N, K, *spatial) float32 that sums to 1 over K, background first. Each spatial
-size is a multiple of `stride_multiple`.
+size is a multiple of `stride_multiple`. A network may have one input more that need not be given: `trim`
+((spatial axes, 2) int64, all 0 if not given), 1 for each side, before and behind, on which the image goes on for
+`halo_px` (rounded up to the stride) beyond what is asked about; there the output is that much smaller, and the network
+has not computed what is looked at from the halo only.
 
 The metadata is found by walking the outermost layer of the file (a protobuf message) and skipping
 the network, so that `info` needs neither ONNX Runtime nor the time to load the weights. The walk is
@@ -27,6 +30,9 @@ SCHEMA = 1
 """Rises when an older CellScribble would misread a newer model."""
 
 FLOAT32, INT8 = "float32", "int8"
+
+TRIM = "trim"
+"""The input that need not be given."""
 
 METADATA_KEY = "cellscribble"
 """Our key in the ONNX file's metadata_props."""

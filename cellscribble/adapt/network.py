@@ -20,6 +20,7 @@ from cellscribble.core.errors import ModelError
 
 LAST_LAYER = "/network/classify/"
 LOGITS = "/network/classify/Conv_output_0"
+HEAD = "/head/"
 BACKGROUND_BIAS = "head.background_bias"
 
 Floats = npt.NDArray[np.float32]
@@ -62,8 +63,15 @@ class NetworkFile:
         """Write the network without its last layer, as a model that has one class a feature."""
         proto = self._copy()
         graph = proto.graph
-        kept = [node for node in graph.node if not node.name.startswith((LAST_LAYER, "/head/"))]
-        self._set_nodes(proto, [*kept, self._node("Identity", [self._features], "probability")])
+        kept = [node for node in graph.node if not node.name.startswith((LAST_LAYER, HEAD))]
+        # What the head is given is the last layer's answer, or that without the halo (`trim` of `bundle`).
+        by_head = {name for node in graph.node if node.name.startswith(HEAD) for name in node.input}
+        cut = [name for node in kept if node.op_type != "Constant" for name in node.output if name in by_head]
+        for node in kept:
+            inputs = [self._features if name == LOGITS else name for name in node.input]
+            del node.input[:]
+            node.input.extend(inputs)
+        self._set_nodes(proto, [*kept, self._node("Identity", cut or [self._features], "probability")])
         graph.output[0].type.tensor_type.shape.dim[1].dim_value = self.n_features
         self._save(proto, self._features_metadata(), path)
 

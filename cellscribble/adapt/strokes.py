@@ -87,7 +87,7 @@ def pieces_of(
         with reading(image):
             pixels = read_padded(image.data, block.read)
         keep = (slice(None), *block.keep)
-        features = runner(intensity.apply(pixels))[keep]
+        features = runner(intensity.apply(pixels), block.keep)
         crop = replace(image, data=np.ascontiguousarray(pixels[keep]), levels=())
         out.append(
             (Sample(crop, intensity, own.copy(), np.full_like(own, UNLABELLED)), np.ascontiguousarray(features))

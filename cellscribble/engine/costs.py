@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cellscribble.bundle import ModelMetadata
-from cellscribble.core.blocks import padded_shape
+from cellscribble.core.blocks import Slices, padded_shape
 from cellscribble.core.intensity import MAX_SAMPLED_VALUES
 from cellscribble.engine.progress import SHARE
 from cellscribble.engine.stores import SHRINK_CHUNKS, chunk_px
@@ -223,6 +223,14 @@ def network_window(work: Work, block_px: Sequence[int]) -> tuple[int, ...]:
 def network_tile(work: Work, block_px: Sequence[int]) -> tuple[int, ...]:
     """What of that is in the network at the same time, in its own axes, px."""
     return network_window(work, block_px)[1 if work.by_planes else 0 :]
+
+
+def network_keep(work: Work, block_px: Sequence[int]) -> Slices:
+    """What is kept of that of a block inside of the image: all along an axis that is too short for one."""
+    halos = padded_shape(work.halo_px, work.multiple)
+    sizes = zip(block_px, halos, network_window(work, block_px), strict=True)
+    keep = tuple(slice(h, h + b) if n == b + 2 * h else slice(0, n) for b, h, n in sizes)
+    return keep[1 if work.by_planes else 0 :]
 
 
 def expected_seconds(work: Work, costs: Costs, block_px: tuple[int, ...], n_networks: int, threads: int) -> float:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from cellscribble.core.blocks import padded_shape
+from cellscribble.core.blocks import Slices, padded_shape
 from cellscribble.core.intensity import Intensity
 
 FLAT = 0.04
@@ -28,7 +28,11 @@ FEWEST_CELLS = 4
 COLOURS = 64
 """Colours are rounded to 1/64 before the network is asked about one."""
 
-Network = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
+
+class Network(Protocol):
+    """Normalised block (C, *spatial) float32 -> probability (K, *keep), see `infer.runner.Runner`."""
+
+    def __call__(self, block: npt.NDArray[np.float32], keep: Slices | None = None) -> npt.NDArray[np.float32]: ...
 
 
 class EmptyTest:
@@ -36,7 +40,7 @@ class EmptyTest:
 
     Parameters
     ----------
-    network : normalised block (C, *spatial) float32 -> probability (K, *spatial)
+    network : asked about flat tiles
     intensity : the image's
     halo_px, multiple : of the network, px
     is_background : decides for a probability (K, *spatial) whether all of it is background

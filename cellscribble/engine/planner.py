@@ -11,10 +11,10 @@ from dataclasses import replace
 import numpy as np
 
 from cellscribble.bundle import Model, ModelMetadata
-from cellscribble.core.blocks import padded_shape
+from cellscribble.core.blocks import Slices, padded_shape
 from cellscribble.core.errors import InputError
 from cellscribble.core.volume import ImageVolume
-from cellscribble.engine.costs import Costs, Work, network_tile, speed_of, work_of
+from cellscribble.engine.costs import Costs, Work, network_keep, network_tile, speed_of, work_of
 from cellscribble.engine.memory import available_bytes, format_bytes, resident
 from cellscribble.engine.options import PredictOptions
 from cellscribble.engine.plan import Plan, make_plan, usual_plan
@@ -84,7 +84,9 @@ class Planner:
         for _ in range(TRIALS if exact or self.limit is not None else 0):
             tile = network_tile(work, plan.block_px)
             n_at_once = min(plan.n_networks, usable_cores())
-            network_bytes, network_s = _try(self.network(plan), tile, n_at_once, plan.threads)
+            # The graph cut asks for the halo's probability too.
+            keep = network_keep(work, plan.block_px) if self._model.metadata.graph_cut is None else None
+            network_bytes, network_s = _try(self.network(plan), tile, n_at_once, plan.threads, keep)
             costs = replace(costs, network_bytes=max(costs.network_bytes, network_bytes), network_s=network_s)
             tried, plan = plan, self._choose(work, costs, block_px)
             if (plan.block_px, plan.n_networks) == (tried.block_px, tried.n_networks):
@@ -156,8 +158,12 @@ class Planner:
         return Costs(0 if held is None else held.now, 0, network_bytes, network_s)
 
 
-def _try(runner: Runner, tile_px: Sequence[int], n: int, threads: int) -> tuple[float, float]:
+def _try(
+    runner: Runner, tile_px: Sequence[int], n: int, threads: int, keep: Slices | None = None
+) -> tuple[float, float]:
     """Bytes and seconds, on one thread, of a pixel, from `n` tiles that are in the network at once.
+
+    keep : the part of a tile that is asked about, None for all
 
     What is held afterwards counts as well as the peak: ONNX Runtime keeps what it took, and an
     earlier peak of the process may hide that of this one.
@@ -165,7 +171,7 @@ def _try(runner: Runner, tile_px: Sequence[int], n: int, threads: int) -> tuple[
     tile = np.zeros((len(runner.metadata.channels), *tile_px), np.float32)
     before, start = resident(), time.perf_counter()
     with ThreadPoolExecutor(n) as executor:
-        n_values = sum(executor.map(lambda _: runner(tile).size, range(n)))
+        n_values = sum(executor.map(lambda _: runner(tile, keep).size, range(n)))
     seconds, after = time.perf_counter() - start, resident()
     # No network takes less than its input and its output.
     least = 4.0 * (n_values / n + tile.size)

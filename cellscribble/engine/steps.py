@@ -73,9 +73,9 @@ def at_most(n: int, network: Network) -> Network:
     """The network for no more than `n` blocks at once: its layers are what takes the memory."""
     free = threading.Semaphore(n)
 
-    def limited(block: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def limited(block: npt.NDArray[np.float32], keep: Slices | None = None) -> npt.NDArray[np.float32]:
         with free:
-            return network(block)
+            return network(block, keep)
 
     return limited
 
@@ -127,8 +127,9 @@ class See:
                 self.exact(k, background)
             return EMPTY
         normalised = self.intensity.apply(pixels)
-        around = self.network(normalised)
-        probability = around[(slice(None), *block.keep)]
+        # The cut also looks at what lies around the block.
+        around = self.network(normalised, block.keep if self.cut is None else None)
+        probability = around if self.cut is None else around[(slice(None), *block.keep)]
         if mended is not None:
             probability = np.where(mended.lost[block.keep], np.float32(0), probability)
         if self.probability is not None:

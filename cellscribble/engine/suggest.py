@@ -238,7 +238,7 @@ class _Looks:
                 keep = (slice(None), *block.keep)
                 corner = [s.start for s in block.write]
                 side = [min(b, s.stop - s.start) for b, s in zip(self._box_px, block.write, strict=True)]
-                seen = self._runner(pixels)[keep]
+                seen = self._runner(pixels, block.keep)
                 average = None if self._average is None else self._average[(slice(None), *block.write)]
                 yield boxes_of_block(pixels[keep], seen, corner, grid.shape, side, self._number, average)
             say(max(n_seen / min(MAX_BLOCKS, len(grid)), (n_read + 1) / min(len(grid), MAX_BLOCKS * MAX_EMPTY)))

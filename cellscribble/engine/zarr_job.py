@@ -18,6 +18,7 @@ import zarr
 
 from cellscribble._version import __version__
 from cellscribble.bundle import Model
+from cellscribble.core.blocks import Slices
 from cellscribble.core.errors import OutputError
 from cellscribble.core.volume import ImageVolume
 from cellscribble.engine.costs import Work
@@ -250,7 +251,7 @@ def _block_of(job: Job, key: dict[str, Any]) -> list[int] | None:
     return begun["facts"]["block_px"] if begun is not None and is_same(begun, plain(key)) else None
 
 
-def _not_here(block: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _not_here(block: npt.NDArray[np.float32], keep: Slices | None = None) -> npt.NDArray[np.float32]:
     raise AssertionError("the network is asked in other processes only")
 
 

@@ -137,7 +137,11 @@ def _quantise(model: Model, blocks: Tiles, path: Path) -> None:
 def float_nodes(graph: Any) -> list[str]:
     """Names of the nodes that stay float: the convolutions of the image, and all from the last ones to the output."""
     made_by = {output: node for node in graph.node for output in node.output}
-    names = [node.name for node in graph.node if node.op_type == "Conv" and INPUT in node.input]
+    image = {INPUT}
+    for node in graph.node:
+        if node.op_type == "Slice" and node.input[0] in image:
+            image.update(node.output)
+    names = [node.name for node in graph.node if node.op_type == "Conv" and node.input[0] in image]
     asked = [OUTPUT]
     while asked:
         node = made_by.get(asked.pop())

@@ -13,15 +13,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor, nn
 
-from cellscribble.bundle import METADATA_KEY, Model, ModelMetadata, open_model
+from cellscribble.bundle import METADATA_KEY, TRIM, Model, ModelMetadata, open_model
 from cellscribble.config import config_from_mapping
-from cellscribble.core.blocks import read_padded
+from cellscribble.core.blocks import Slices, padded_shape, read_padded
 from cellscribble.core.errors import ModelError
 from cellscribble.core.progress import Done, Tell, Work, unheard
 from cellscribble.io.atomic import atomic_path
 from cellscribble.nn.build import build_network
 from cellscribble.nn.heads import WithHead
+from cellscribble.nn.trim import Trim
+from cellscribble.nn.unet import LightUNet
 from cellscribble.train.checkpoint import BEST, load_state
 from cellscribble.train.run_folder import load_facts, load_tiles
 from cellscribble.train.start import make_method
@@ -94,27 +97,49 @@ def load_module(run: Path, metadata: ModelMetadata) -> WithHead:
     return WithHead(network, method.head(level)).eval()
 
 
+class _Trimmed(nn.Module):
+    """Network and head for a block with its halo, see `nn.trim`."""
+
+    def __init__(self, network: LightUNet, head: nn.Module, halo_px: Sequence[int]) -> None:
+        super().__init__()
+        self.network, self.head, self.halo_px = network, head, halo_px
+
+    def forward(self, image: Tensor, trim: Tensor) -> Tensor:
+        logits = self.network(image, Trim(trim, self.halo_px, self.network.strides))
+        out: Tensor = self.head(logits)["probability"]
+        return out
+
+
 def _to_onnx(module: WithHead, metadata: ModelMetadata) -> bytes:
     import onnx
 
     space = {2 + a: "zyx"[-metadata.ndim :][a] for a in range(metadata.ndim)}
     example = torch.zeros(1, len(metadata.channels), *(2 * m for m in metadata.stride_multiple))
+    trimmed = None
+    if isinstance(module.network, LightUNet) and module.network.can_trim:
+        halo_px = padded_shape(metadata.halo_px, metadata.stride_multiple)
+        trimmed = _Trimmed(module.network, module.head, halo_px).eval()
+    nothing = torch.zeros(metadata.ndim, 2, dtype=torch.int64)
+    around = {2 + a: f"inner_{name}" for a, name in enumerate(space.values())} if trimmed else space
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         # The tracing exporter is deprecated but takes 1 s where its successor takes 15, and its file
         # gives the same numbers (compared below in every export).
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            module,
-            (example,),
+            trimmed or module,
+            (example, nothing) if trimmed else (example,),
             buffer,  # type: ignore[arg-type]
-            input_names=["image"],
+            input_names=["image", TRIM] if trimmed else ["image"],
             output_names=["probability"],
-            dynamic_axes={"image": {0: "n", **space}, "probability": {0: "n", **space}},
+            dynamic_axes={"image": {0: "n", **space}, "probability": {0: "n", **around}},
             opset_version=OPSET,
             dynamo=False,
         )
     model = onnx.load_from_string(buffer.getvalue())
+    if trimmed:
+        # What nobody gives is nothing: without it this is a network like any other.
+        model.graph.initializer.append(onnx.numpy_helper.from_array(nothing.numpy(), TRIM))
     entry = model.metadata_props.add()
     entry.key, entry.value = METADATA_KEY, metadata.to_json()
     onnx.checker.check_model(model)
@@ -131,6 +156,8 @@ def compare(
     done: Done = unheard,
 ) -> list[Comparison]:
     """Run torch and ONNX Runtime over real tiles (C, *spatial) cut or mirrored to several sizes.
+
+    The largest ones are also asked about without their halo, as in large images.
 
     sizes_px : edges of the tiles, rounded down to the network's stride; None for those of every export
     done : told after each comparison which share of all it is
@@ -153,6 +180,16 @@ def compare(
                 expected = module(torch.from_numpy(block)[None])["probability"][0].numpy()
             # np.maximum, not max: NaN must stay.
             worst = float(np.maximum(worst, np.abs(runner(block) - expected).max()))
+            if size == max(shapes):
+                inner = _inner(shape, model.metadata)
+                difference = np.abs(runner(block, inner) - expected[(slice(None), *inner)]).max()
+                worst = float(np.maximum(worst, difference))
             done(math.prod(shape) / n_pixels)
         out.append(Comparison(size, worst))
     return out
+
+
+def _inner(shape: Sequence[int], metadata: ModelMetadata) -> Slices:
+    """A block without its halo on each axis on which it is larger than that."""
+    halo_px = padded_shape(metadata.halo_px, metadata.stride_multiple)
+    return tuple(slice(h, n - h) if n > 2 * h else slice(0, n) for n, h in zip(shape, halo_px, strict=True))

@@ -76,8 +76,7 @@ def predict_probability(
     for n_done, piece in enumerate(blocks, start=1):
         with reading(image):
             pixels = read_padded(image.data, piece.read)
-        result = runner(intensity.apply(pixels))
-        out[(slice(None), *piece.write)] = result[(slice(None), *piece.keep)]
+        out[(slice(None), *piece.write)] = runner(intensity.apply(pixels), piece.keep)
         if progress is not None:
             progress(n_done, len(blocks))
     return out

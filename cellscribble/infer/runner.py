@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cellscribble.bundle import INT8, Model, ModelMetadata
+from cellscribble.bundle import INT8, TRIM, Model, ModelMetadata
+from cellscribble.core.blocks import Slices, padded_shape
 from cellscribble.core.errors import InputError, MissingExtraError, ModelError
 from cellscribble.infer.planes import sees_planes
 
@@ -98,39 +99,59 @@ class Runner:
         """Whether this is a 2D network that is asked about one plane of a block after the other."""
         return self._rank == self.metadata.ndim + 1
 
-    def __call__(self, block: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def __call__(self, block: npt.NDArray[np.float32], keep: Slices | None = None) -> npt.NDArray[np.float32]:
         """Probability (K, *spatial) float32 of a normalised block (C, *spatial) float32.
 
         A 2D network that is seen as one of stacks is asked plane by plane.
+
+        Parameters
+        ----------
+        keep : the part of the block that is wanted, as in `core.blocks.Block`; None for all of it. What only serves to
+            see is not computed further than it has to be
 
         Raises
         ------
         ModelError
             If the network fails on this block; most often memory does not suffice.
         """
+        keep = keep or tuple(slice(0, n) for n in block.shape[1:])
         if self.by_planes:
-            out = np.empty((len(self.metadata.classes), *block.shape[1:]), np.float32)
-            for z in range(block.shape[1]):
-                out[:, z] = self._ask(block[:, z])
+            planes = block[:, keep[0]]
+            out = np.empty((len(self.metadata.classes), *(s.stop - s.start for s in keep)), np.float32)
+            for z in range(planes.shape[1]):
+                out[:, z] = self._ask(planes[:, z], keep[1:])
             return out
-        return self._ask(block)
+        return self._ask(block, keep)
 
-    def _ask(self, block: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def _ask(self, block: npt.NDArray[np.float32], keep: Slices) -> npt.NDArray[np.float32]:
         batch = np.ascontiguousarray(block[np.newaxis], dtype=np.float32)
+        sides = self._sides(block, keep)
+        left_out = sides * self._halo_px[:, np.newaxis]
+        expected = (len(self.metadata.classes), *(np.array(block.shape[1:]) - left_out.sum(axis=1)))
         try:
-            (probability,) = self._session.run(["probability"], {"image": batch})
+            (probability,) = self._session.run(
+                ["probability"], {"image": batch, **({TRIM: sides} if sides.any() else {})}
+            )
         except self._failures() as error:
             raise ModelError(
                 f"the network failed on a block of {block.shape[1:]} px ({_first_line(error)}); "
                 "if memory is short, use a smaller --block"
             ) from error
         out: npt.NDArray[np.float32] = probability[0]
-        if out.shape != (len(self.metadata.classes), *block.shape[1:]):
+        if out.shape != expected:
             raise ModelError(
                 f"the network answered {out.shape} to a block {block.shape}; expected "
-                f"{(len(self.metadata.classes), *block.shape[1:])}: export the model again"
+                f"{tuple(map(int, expected))}: export the model again"
             )
-        return out
+        wanted = (slice(s.start - n, s.stop - n) for s, n in zip(keep, left_out[:, 0].tolist(), strict=True))
+        return out[(slice(None), *wanted)]
+
+    def _sides(self, block: npt.NDArray[np.float32], keep: Slices) -> npt.NDArray[np.int64]:
+        """On which sides of a block its halo lies, as the network's `trim`."""
+        if not self._trims:
+            return np.zeros((len(keep), 2), np.int64)
+        around = np.array([(s.start, n - s.stop) for s, n in zip(keep, block.shape[1:], strict=True)])
+        return ((self._halo_px > 0)[:, np.newaxis] & (around >= self._halo_px[:, np.newaxis])).astype(np.int64)
 
     def _open(self, path: Path, *, cuda: bool) -> Any:
         options = self._ort.SessionOptions()
@@ -155,6 +176,9 @@ class Runner:
         inputs = {i.name: i.shape for i in self._session.get_inputs()}
         outputs = {o.name: o.shape for o in self._session.get_outputs()}
         self._rank = len(inputs.get("image", ()))
+        self._trims = any(i.name == TRIM for i in self._session.get_overridable_initializers())
+        own = model.metadata
+        self._halo_px = np.array(padded_shape(own.halo_px, own.stride_multiple)[-(self._rank - 2) :])
         rank = model.metadata.ndim + 2
         allowed = (rank, rank - 1) if sees_planes(model.metadata) else (rank,)
         if self._rank not in allowed or len(outputs.get("probability", ())) != self._rank:

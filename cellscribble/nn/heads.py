@@ -26,7 +26,10 @@ class SoftmaxHead(nn.Module):
 
     def forward(self, logits: Tensor) -> dict[str, Tensor]:
         shifted = torch.cat([logits[:, :1] + self.background_bias, logits[:, 1:]], dim=1)
-        return {"probability": torch.softmax(shifted, dim=1)}
+        # A softmax by its parts: over channels ONNX Runtime's own takes almost five times as long, a twelfth of the
+        # light network's time.
+        powers = torch.exp(shifted - shifted.amax(dim=1, keepdim=True))
+        return {"probability": powers / powers.sum(dim=1, keepdim=True)}
 
 
 class TaskHead(nn.Module):

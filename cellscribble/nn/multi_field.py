@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cellscribble.nn.layers import CONV, conv_block, upsample
+from cellscribble.nn.trim import Trim
 from cellscribble.nn.unet import LightUNet
 
 SHARP_WIDTHS = (24, 48, 64)
@@ -30,8 +31,10 @@ class MultiFieldUNet(LightUNet):
     strides : as for `LightUNet`, five levels: those of the sharp network are the first three; the image is shrunk by
         the first two, and the wide network has those that follow
 
-    Input and output as `LightUNet`.
+    Input and output as `LightUNet`, which it is not trimmed as: each field has a halo of its own.
     """
+
+    can_trim = False
 
     def __init__(self, in_channels: int, out_channels: int, ndim: int, strides: Sequence[Sequence[int]]) -> None:
         super().__init__(in_channels, out_channels, ndim, strides[: len(SHARP_WIDTHS)], SHARP_WIDTHS)
@@ -50,8 +53,9 @@ class MultiFieldUNet(LightUNet):
         """Input sizes and block origins must be multiples of this, px on each axis."""
         return self._multiple
 
-    def decode(self, image: Tensor) -> list[Tensor]:
+    def decode(self, image: Tensor, trim: Trim | None = None) -> list[Tensor]:
         """The decoder's maps, the coarsest first; the last one, which has the image's size, joins both fields."""
+        assert trim is None
         *maps, sharp = super().decode(image)
         wide = self.wide.decode(POOL[self.ndim](image, self.shrink))[-1]
         return [*maps, self.join(torch.cat([sharp, upsample(wide, self.shrink)], dim=1))]

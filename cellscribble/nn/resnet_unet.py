@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -87,6 +88,8 @@ class ResNetUNet(nn.Module):
 
     Input (B, C, *spatial) float32, multiples of 32 px; output (B, out_channels, *spatial) logits.
     """
+
+    can_trim: ClassVar[bool] = False
 
     def __init__(self, name: str, in_channels: int, out_channels: int, ndim: int) -> None:
         super().__init__()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from cellscribble.nn.layers import CONV, conv_block, upsample
+from cellscribble.nn.trim import Trim
 
 
 class LightUNet(nn.Module):
@@ -26,8 +28,10 @@ class LightUNet(nn.Module):
     widths : channels of each level, beginning at the stem.
 
     Input (B, C, *spatial) float32, each axis a multiple of `stride_multiple`; output
-    (B, out_channels, *spatial) logits.
+    (B, out_channels, *spatial) logits, with a `Trim` without the halo.
     """
+
+    can_trim: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -71,13 +75,13 @@ class LightUNet(nn.Module):
         """The five blocks furthest from the image: the coarsest one, two before and two after it."""
         return [*self.encoders[-3:], *self.decoders[-2:]]
 
-    def forward(self, image: Tensor) -> Tensor:
-        logits: Tensor = self.classify(self.decode(image)[-1])
-        return logits
+    def forward(self, image: Tensor, trim: Trim | None = None) -> Tensor:
+        logits: Tensor = self.classify(self.decode(image, trim)[-1])
+        return logits if trim is None else trim.rest(logits)
 
-    def decode(self, image: Tensor) -> list[Tensor]:
-        """The decoder's maps, the coarsest first; the last one has the image's size."""
-        skips = [self.full(image)]
+    def decode(self, image: Tensor, trim: Trim | None = None) -> list[Tensor]:
+        """The decoder's maps, the coarsest first; the last one has the image's size, with `trim` what it leaves."""
+        skips = [self.full(image if trim is None else trim.at(0, image))]
         x = image
         for encoder in self.encoders:
             x = encoder(x)
@@ -85,7 +89,11 @@ class LightUNet(nn.Module):
         x = skips.pop()
         maps = []
         for level in reversed(range(len(self.decoders))):
-            x = upsample(self.narrow[level](x), self.strides[level])
-            x = self.decoders[level](torch.cat([x, skips[level]], dim=1))
+            x, skip = self.narrow[level](x), skips[level]
+            if trim is not None:
+                x = trim.below(level, x)
+                skip = skip if level == 0 else trim.at(level, skip)
+            x = upsample(x, self.strides[level])
+            x = self.decoders[level](torch.cat([x, skip], dim=1))
             maps.append(x)
         return maps

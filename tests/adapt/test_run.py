@@ -99,7 +99,9 @@ def test_of_a_large_image_only_what_is_near_strokes_goes_through_the_network(mod
     strokes[:64, :64] = disks.scribbles
     save_scribbles(tmp_path / "strokes.tif", strokes)
     seen, call = [], Runner.__call__
-    monkeypatch.setattr(Runner, "__call__", lambda self, block: (seen.append(block[0].size), call(self, block))[1])
+    monkeypatch.setattr(
+        Runner, "__call__", lambda self, block, keep=None: (seen.append(block[0].size), call(self, block, keep))[1]
+    )
     image = ImageVolume(data, "CYX", name="large")
     adapt(models[2], image, tmp_path / "strokes.tif", tmp_path / "new.onnx")
     # One block with its halo; once more to compare the file with what was trained, without halo and twice.

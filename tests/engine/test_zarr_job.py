@@ -137,7 +137,9 @@ def test_empty_blocks_cost_no_network_and_change_nothing(models, tmp_path, monke
     path = write(tmp_path, pixels)
     calls = []
     real = Runner.__call__
-    monkeypatch.setattr(Runner, "__call__", lambda self, block: (calls.append(block.shape), real(self, block))[1])
+    monkeypatch.setattr(
+        Runner, "__call__", lambda self, block, keep=None: (calls.append(block.shape), real(self, block, keep))[1]
+    )
     job, _ = segment(path, models[2], block_px=(50,))
     n_with = len(calls)
     blocks = json.loads(job.provenance.read_text())["blocks"]

@@ -1,18 +1,22 @@
 import dataclasses
+import itertools
 import json
 import shutil
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 
-from cellscribble.bundle import open_model
+from cellscribble.bundle import TRIM, open_model
 from cellscribble.config import TrainConfig
 from cellscribble.core.errors import ModelError, OutputError
 from cellscribble.core.intensity import fit_intensity
+from cellscribble.core.volume import ImageVolume
 from cellscribble.export import onnx as module
 from cellscribble.export.onnx import SIZES_2D, TOLERANCE, export, load_module
+from cellscribble.infer.planes import over_planes
 from cellscribble.infer.runner import Runner
 from cellscribble.train.run import train
 from cellscribble.train.run_folder import load_facts
@@ -42,6 +46,33 @@ def test_torch_and_onnx_runtime_agree_on_several_sizes(run):
     assert max(c.largest_difference for c in comparisons) <= TOLERANCE
     onnx.checker.check_model(str(model.path), full_check=True)
     assert {o.domain for o in onnx.load(str(model.path)).opset_import} == {""}
+
+
+def test_a_block_is_the_same_with_and_without_its_halo(run, rng):
+    model, _ = export(run, run / "model.onnx")
+    runner = Runner(model, "cpu", threads=1)
+    block = rng.random((1, 192, 208), np.float32)
+    whole = runner(block)
+    for y, x in itertools.product(
+        (slice(0, 192), slice(64, 192), slice(64, 100), slice(70, 128)), (slice(0, 80), slice(64, 144))
+    ):
+        np.testing.assert_allclose(runner(block, (y, x)), whole[:, y, x], atol=1e-6)
+    stack = np.stack([block, block[:, ::-1]], axis=1)
+    planes = runner.seen_as(over_planes(model.metadata, ImageVolume(stack, "CZYX"))[0])
+    inner = (slice(0, 2), slice(64, 128), slice(64, 144))
+    np.testing.assert_allclose(planes(stack, inner), planes(stack)[(slice(None), *inner)], atol=1e-6)
+
+
+def test_the_halo_of_the_inner_pixels_is_not_computed_to_the_end(run, rng):
+    """A network that is told of a halo gives only what is inside of it."""
+    model, _ = export(run, run / "model.onnx")
+    session = onnxruntime.InferenceSession(str(model.path), providers=["CPUExecutionProvider"])
+    image = rng.random((1, 1, 192, 208), np.float32)
+    (whole,) = session.run(None, {"image": image})
+    (inner,) = session.run(None, {"image": image, TRIM: np.array([[1, 1], [0, 1]])})
+    assert whole.shape == (1, 2, 192, 208)
+    assert inner.shape == (1, 2, 64, 144)
+    assert [i.name for i in session.get_inputs()] == ["image"]
 
 
 def test_the_exported_network_is_the_best_state_with_its_edge_level(run):
