@@ -5,8 +5,9 @@
 RUN is a run folder of `cellscribble train` with its exported model, MOSAIC an OME-Zarr as `engine.py` makes it. Both
 use the same weights and all cores. MONAI gets the image in memory, normalised, and leaves its probability in
 memory; its time is that of the inferer alone. Ours is the whole program: start, reading, network, objects,
-pyramid, writing. MONAI's windows do not overlap here unless --overlap is given: 0.25 is its own default and what is
-needed where objects must not break at the windows' borders. Needs `pip install monai`.
+pyramid, writing; with --classes it leaves out the objects, as MONAI does. MONAI's windows are tried with overlap and
+without: 0.25 is its own default and what is needed where objects must not break at the windows' borders. Needs
+`pip install monai`.
 """
 
 from __future__ import annotations
@@ -58,7 +59,10 @@ def main() -> None:
     torch.set_num_threads(usable_cores())
     normalised = fit_intensity(image, model.metadata.intensity).apply(np.asarray(image.data[...]))
     pixels = torch.from_numpy(normalised[np.newaxis]).to(memory_format=torch.channels_last)
-    rows = [("cellscribble predict", "", "", ours_s)]
+    rows: list[tuple[str, int | str, float | str, float]] = [
+        ("cellscribble predict", "", "", ours_s),
+        ("predict --classes", "", "", predict(arguments.mosaic, model, ["--classes"])[0]),
+    ]
     for window_px in arguments.windows:
         rows += [
             ("MONAI", window_px, overlap, monai_s(module, pixels, window_px, overlap)) for overlap in arguments.overlap

@@ -25,9 +25,12 @@ class SoftmaxHead(nn.Module):
         self.register_buffer("background_bias", torch.tensor(bias))
 
     def forward(self, logits: Tensor) -> dict[str, Tensor]:
+        # Two ways to write a softmax over channels, for which ONNX Runtime's own takes twenty and five times as long,
+        # a twelfth of the light network's time.
+        if logits.shape[1] == 2:
+            cell = torch.sigmoid(logits[:, 1:] - logits[:, :1] - self.background_bias)
+            return {"probability": torch.cat([1 - cell, cell], dim=1)}
         shifted = torch.cat([logits[:, :1] + self.background_bias, logits[:, 1:]], dim=1)
-        # A softmax by its parts: over channels ONNX Runtime's own takes almost five times as long, a twelfth of the
-        # light network's time.
         powers = torch.exp(shifted - shifted.amax(dim=1, keepdim=True))
         return {"probability": powers / powers.sum(dim=1, keepdim=True)}
 
