@@ -85,6 +85,7 @@ def networks(
 def in_onnxruntime(path: Path) -> Network:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.enable_mem_pattern = 1, False
+    options.log_severity_level = 3  # it warns of the input that need not be given
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     trims = [given.name for given in session.get_overridable_initializers()]
 

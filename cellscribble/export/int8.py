@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnxruntime
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from cellscribble.bundle import INT8, METADATA_KEY, Model, open_model
@@ -116,18 +117,23 @@ def _quantise(model: Model, blocks: Tiles, path: Path) -> None:
     proto = onnx.load(str(model.path))
     # ONNX Runtime asks for its pre-processing, which is to fold batch norms; our exporter has done that.
     onnx.helper.set_model_props(proto, {"onnx.quant.pre_process": "onnxruntime.quant"})
-    quantize_static(
-        proto,
-        str(path),
-        _Reader(blocks),
-        quant_format=QuantFormat.QDQ,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-        per_channel=True,
-        reduce_range=True,
-        nodes_to_exclude=float_nodes(proto.graph),
-        extra_options={"CalibMovingAverage": True},
-    )
+    # Its session warns of an input that need not be given, which is meant.
+    onnxruntime.set_default_logger_severity(3)
+    try:
+        quantize_static(
+            proto,
+            str(path),
+            _Reader(blocks),
+            quant_format=QuantFormat.QDQ,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            reduce_range=True,
+            nodes_to_exclude=float_nodes(proto.graph),
+            extra_options={"CalibMovingAverage": True},
+        )
+    finally:
+        onnxruntime.set_default_logger_severity(2)
     written = onnx.load(str(path))
     onnx.helper.set_model_props(written, {METADATA_KEY: replace(model.metadata, precision=INT8).to_json()})
     onnx.checker.check_model(written)
