@@ -23,7 +23,7 @@ from cellscribble.core.progress import Done, Tell, Work, unheard
 from cellscribble.io.atomic import atomic_path
 from cellscribble.nn.build import build_network
 from cellscribble.nn.heads import WithHead
-from cellscribble.nn.trim import Trim
+from cellscribble.nn.resnet_unet import ResNetUNet
 from cellscribble.nn.unet import LightUNet
 from cellscribble.train.checkpoint import BEST, load_state
 from cellscribble.train.run_folder import load_facts, load_tiles
@@ -100,12 +100,12 @@ def load_module(run: Path, metadata: ModelMetadata) -> WithHead:
 class _Trimmed(nn.Module):
     """Network and head for a block with its halo, see `nn.trim`."""
 
-    def __init__(self, network: LightUNet, head: nn.Module, halo_px: Sequence[int]) -> None:
+    def __init__(self, network: LightUNet | ResNetUNet, head: nn.Module, halo_px: Sequence[int]) -> None:
         super().__init__()
         self.network, self.head, self.halo_px = network, head, halo_px
 
     def forward(self, image: Tensor, trim: Tensor) -> Tensor:
-        logits = self.network(image, Trim(trim, self.halo_px, self.network.strides))
+        logits = self.network(image, self.network.trim(trim, self.halo_px))
         out: Tensor = self.head(logits)["probability"]
         return out
 
@@ -116,7 +116,7 @@ def _to_onnx(module: WithHead, metadata: ModelMetadata) -> bytes:
     space = {2 + a: "zyx"[-metadata.ndim :][a] for a in range(metadata.ndim)}
     example = torch.zeros(1, len(metadata.channels), *(2 * m for m in metadata.stride_multiple))
     trimmed = None
-    if isinstance(module.network, LightUNet) and module.network.can_trim:
+    if isinstance(module.network, LightUNet | ResNetUNet) and module.network.can_trim:
         halo_px = padded_shape(metadata.halo_px, metadata.stride_multiple)
         trimmed = _Trimmed(module.network, module.head, halo_px).eval()
     nothing = torch.zeros(metadata.ndim, 2, dtype=torch.int64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from cellscribble.core.errors import ModelError
 from cellscribble.nn.layers import CONV, NORM, POOL, conv_block, upsample
+from cellscribble.nn.trim import Trim
 
 DEPTHS = {"resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3)}
 STEM_WIDTH = 64
@@ -86,10 +87,11 @@ class _Encoder(nn.Module):
 class ResNetUNet(nn.Module):
     """ResNet-34/50 encoder with a five-step decoder (two 3x3 convolutions a step).
 
-    Input (B, C, *spatial) float32, multiples of 32 px; output (B, out_channels, *spatial) logits.
+    Input (B, C, *spatial) float32, multiples of 32 px; output (B, out_channels, *spatial) logits,
+    with a `Trim` without the halo.
     """
 
-    can_trim: ClassVar[bool] = False
+    can_trim: ClassVar[bool] = True
 
     def __init__(self, name: str, in_channels: int, out_channels: int, ndim: int) -> None:
         super().__init__()
@@ -113,19 +115,24 @@ class ResNetUNet(nn.Module):
         """The five blocks furthest from the image: the coarsest one, two before and two after it."""
         return [self.encoder.layer2, self.encoder.layer3, self.encoder.layer4, *self.decoders[:2]]
 
-    def forward(self, image: Tensor) -> Tensor:
-        logits: Tensor = self.classify(self.decode(image)[-1])
-        return logits
+    def trim(self, sides: Tensor, halo_px: Sequence[int]) -> Trim:
+        """For a block with this halo on these sides, see `Trim`."""
+        return Trim(sides, halo_px, [(2,) * self.ndim] * len(self.decoders), finest_px=2, reach_px=2)
 
-    def decode(self, image: Tensor) -> list[Tensor]:
-        """The decoder's maps, the coarsest first; the last one has the image's size."""
+    def forward(self, image: Tensor, trim: Trim | None = None) -> Tensor:
+        logits: Tensor = self.classify(self.decode(image, trim)[-1])
+        return logits if trim is None else trim.rest(logits)
+
+    def decode(self, image: Tensor, trim: Trim | None = None) -> list[Tensor]:
+        """The decoder's maps, the coarsest first; the last one has the image's size, with `trim` what it leaves."""
         skips = self.encoder(image)
         x = skips.pop()
         maps = []
-        for decoder in self.decoders:
-            x = upsample(x, (2,) * self.ndim)
+        for level, decoder in zip(reversed(range(len(self.decoders))), self.decoders, strict=True):
+            x = upsample(x if trim is None else trim.below(level, x), (2,) * self.ndim)
             if skips:
-                x = torch.cat([x, skips.pop()], dim=1)
+                skip = skips.pop()
+                x = torch.cat([x, skip if trim is None else trim.at(level, skip)], dim=1)
             x = decoder(x)
             maps.append(x)
         return maps

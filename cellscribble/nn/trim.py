@@ -1,7 +1,7 @@
 """What a U-Net need not compute of a block that is read with its halo.
 
 A block is read with what the network sees around the pixels that are wanted of it. The encoder needs all of that. A
-map of the decoder is only looked at from nearby: by its own convolution one pixel around the map that is made of it.
+map of the decoder is only looked at from nearby: by its own convolutions a pixel or two around the map made of it.
 So at each level the decoder may begin that much inside of the halo, and what is wanted comes out the same.
 """
 
@@ -23,17 +23,24 @@ class Trim:
     sides : (ndim, 2) int64: 1 where a block has its halo, before it and behind it on each axis; 0 where the image
         ends there instead. A tensor, so that the exported network asks for it.
     halo_px : around a block, px on each axis, on the network's stride
-    strides : of each level, the finest first; a convolution of three pixels follows each map
+    strides : of each level, the finest first
+    finest_px, reach_px : how far the convolutions look that make the finest map, and any other map, of the decoder
     """
 
-    def __init__(self, sides: Tensor, halo_px: Sequence[int], strides: Sequence[Sequence[int]]) -> None:
+    def __init__(
+        self,
+        sides: Tensor,
+        halo_px: Sequence[int],
+        strides: Sequence[Sequence[int]],
+        finest_px: int = 2,
+        reach_px: int = 1,
+    ) -> None:
         self.sides, self.halo_px, self.strides = sides, tuple(halo_px), strides
-        # The image's own convolution and that of the finest map of the decoder need a pixel each.
-        begin = [max(0, (h - 2) // s * s) for h, s in zip(halo_px, strides[0], strict=True)]
+        begin = [max(0, (h - finest_px) // s * s) for h, s in zip(halo_px, strides[0], strict=True)]
         self.left_out: list[list[int]] = [begin]
         """Pixels of each level's map, finest first, that are not computed on a side with a halo."""
         for stride, coarser in pairwise(strides):
-            begin = [max(0, (b // s - 1) // c * c) for b, s, c in zip(begin, stride, coarser, strict=True)]
+            begin = [max(0, (b // s - reach_px) // c * c) for b, s, c in zip(begin, stride, coarser, strict=True)]
             self.left_out.append(begin)
 
     def at(self, level: int, x: Tensor) -> Tensor:

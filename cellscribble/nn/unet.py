@@ -75,6 +75,10 @@ class LightUNet(nn.Module):
         """The five blocks furthest from the image: the coarsest one, two before and two after it."""
         return [*self.encoders[-3:], *self.decoders[-2:]]
 
+    def trim(self, sides: Tensor, halo_px: Sequence[int]) -> Trim:
+        """For a block with this halo on these sides, see `Trim`."""
+        return Trim(sides, halo_px, self.strides, finest_px=2, reach_px=1)
+
     def forward(self, image: Tensor, trim: Trim | None = None) -> Tensor:
         logits: Tensor = self.classify(self.decode(image, trim)[-1])
         return logits if trim is None else trim.rest(logits)
