@@ -15,8 +15,8 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,16 @@ import onnxruntime
 import torch
 from table import append_row
 
-from cellscribble.bundle import Model, open_model
+from cellscribble.bundle import Model, ModelMetadata, open_model
 from cellscribble.core.blocks import padded_shape
 from cellscribble.core.intensity import fit_intensity
+from cellscribble.core.volume import AXES_2D, AXES_3D
 from cellscribble.export.int8 import to_int8
+from cellscribble.export.onnx import to_onnx
 from cellscribble.infer.find_model import find_model
 from cellscribble.io.images import list_images, open_image
 from cellscribble.nn.build import build_network, receptive_field_px
+from cellscribble.nn.heads import SoftmaxHead, WithHead
 
 Network = Callable[..., np.ndarray]
 COLUMNS = ("network", "arithmetic", "tile_px", "halo_px", "cpu_s_mpixel", "to_float")
@@ -47,27 +50,17 @@ def tiles_of(folder: Path, n: int | None, multiple: tuple[int, ...]) -> Iterator
         yield pixels[(np.newaxis, slice(None), *(slice(0, size) for size in sizes))], path
 
 
-def random_network(name: str, ndim: int, folder: Path) -> tuple[Path, tuple[int, ...], tuple[int, ...]]:
-    """A network with random weights as ONNX, its halo and its stride."""
+def random_network(
+    name: str, ndim: int, like: ModelMetadata, folder: Path
+) -> tuple[Path, tuple[int, ...], tuple[int, ...]]:
+    """A network with random weights as a model file, its halo and its stride."""
     torch.manual_seed(0)
     network = build_network(name, 1, 2, ndim).eval()
     halo, multiple = receptive_field_px(network, 1), tuple(network.stride_multiple)
+    axes = {2: AXES_2D, 3: AXES_3D}[ndim]
+    meta = replace(like, axes=axes, halo_px=halo, stride_multiple=multiple, pixel_size_um=None)
     path = folder / f"{name}{ndim}.onnx"
-    axes = {0: "n", **{2 + axis: f"axis{axis}" for axis in range(ndim)}}
-    example = torch.zeros(1, 1, *(2 * m for m in multiple))
-    with warnings.catch_warnings():
-        # Deprecated, and what `cellscribble export` uses: it says why.
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            network,
-            (example,),
-            str(path),
-            input_names=["image"],
-            output_names=["probability"],
-            dynamic_axes={"image": axes, "probability": axes},
-            opset_version=17,
-            dynamo=False,
-        )
+    path.write_bytes(to_onnx(WithHead(network, SoftmaxHead()).eval(), meta))
     return path, halo, multiple
 
 
@@ -79,7 +72,7 @@ def networks(
     meta = shipped.metadata
     yield "shipped", shipped.path, meta.halo_px, meta.stride_multiple, int8.path
     for name, ndim in (("light", 2), ("light", 3), ("resnet34", 2)):
-        yield f"{name} {ndim}D", *random_network(name, ndim, folder), None
+        yield f"{name} {ndim}D", *random_network(name, ndim, meta, folder), None
 
 
 def in_onnxruntime(path: Path) -> Network:

@@ -69,7 +69,7 @@ def export(
     metadata, work = replace(load_facts(run), **(about or {})), Work(tell)
     module = load_module(run, metadata)
     with atomic_path(path, overwrite=overwrite) as temporary, work.part("exporting the model", 1):
-        temporary.write_bytes(_to_onnx(module, metadata))
+        temporary.write_bytes(to_onnx(module, metadata))
         comparisons = compare(module, open_model(temporary), load_tiles(run), done=work.done)
         for worst in comparisons:
             if worst.largest_difference <= TOLERANCE:
@@ -110,7 +110,8 @@ class _Trimmed(nn.Module):
         return out
 
 
-def _to_onnx(module: WithHead, metadata: ModelMetadata) -> bytes:
+def to_onnx(module: WithHead, metadata: ModelMetadata) -> bytes:
+    """The model file of a network with its head, in evaluation mode."""
     import onnx
 
     space = {2 + a: "zyx"[-metadata.ndim :][a] for a in range(metadata.ndim)}
@@ -157,7 +158,7 @@ def compare(
 ) -> list[Comparison]:
     """Run torch and ONNX Runtime over real tiles (C, *spatial) cut or mirrored to several sizes.
 
-    The largest ones are also asked about without their halo, as in large images.
+    The largest ones are also asked about without their halo, as in large images, where they are larger than that.
 
     sizes_px : edges of the tiles, rounded down to the network's stride; None for those of every export
     done : told after each comparison which share of all it is
@@ -180,8 +181,8 @@ def compare(
                 expected = module(torch.from_numpy(block)[None])["probability"][0].numpy()
             # np.maximum, not max: NaN must stay.
             worst = float(np.maximum(worst, np.abs(runner(block) - expected).max()))
-            if size == max(shapes):
-                inner = _inner(shape, model.metadata)
+            inner = _inner(shape, model.metadata)
+            if size == max(shapes) and inner != tuple(slice(0, n) for n in shape):
                 difference = np.abs(runner(block, inner) - expected[(slice(None), *inner)]).max()
                 worst = float(np.maximum(worst, difference))
             done(math.prod(shape) / n_pixels)

@@ -151,7 +151,7 @@ class Runner:
         if not self._trims:
             return np.zeros((len(keep), 2), np.int64)
         around = np.array([(s.start, n - s.stop) for s, n in zip(keep, block.shape[1:], strict=True)])
-        return ((self._halo_px > 0)[:, np.newaxis] & (around >= self._halo_px[:, np.newaxis])).astype(np.int64)
+        return (around >= self._halo_px[:, np.newaxis]).astype(np.int64)
 
     def _open(self, path: Path, *, cuda: bool) -> Any:
         options = self._ort.SessionOptions()

@@ -32,8 +32,8 @@ class Trim:
         sides: Tensor,
         halo_px: Sequence[int],
         strides: Sequence[Sequence[int]],
-        finest_px: int = 2,
-        reach_px: int = 1,
+        finest_px: int,
+        reach_px: int,
     ) -> None:
         self.sides, self.halo_px, self.strides = sides, tuple(halo_px), strides
         begin = [max(0, (h - finest_px) // s * s) for h, s in zip(halo_px, strides[0], strict=True)]

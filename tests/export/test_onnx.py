@@ -111,7 +111,7 @@ def test_the_metadata_says_everything(run):
 
 
 def test_a_network_that_differs_is_refused_and_not_written(run, monkeypatch):
-    honest = module._to_onnx
+    honest = module.to_onnx
 
     def tampered(exported, metadata):
         state = torch.nn.Module.state_dict(exported)
@@ -120,7 +120,7 @@ def test_a_network_that_differs_is_refused_and_not_written(run, monkeypatch):
         state["network.classify.bias"][1] -= 0.01
         return data
 
-    monkeypatch.setattr(module, "_to_onnx", tampered)
+    monkeypatch.setattr(module, "to_onnx", tampered)
     with pytest.raises(ModelError, match=r"differs from the trained one by 0\.00\d+ on a 64 px tile .*do not use it"):
         export(run, run / "model.onnx")
     assert not list(run.glob("*.onnx")) + list(run.glob(".partial*"))
