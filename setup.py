@@ -39,12 +39,15 @@ REMOTE = [*HTTP, "s3fs>=2024.12"]
 COMPARE = ["scikit-learn>=1.5"]
 # Tables as Parquet; 55 MB.
 PARQUET = ["pyarrow>=18"]
+# Texture and distribution of intensity in `measure`; 12 MB.
+APPEARANCE = ["cp-measure>=0.3,<0.4"]
 # FijiSession and the Appose worker: small, and without Java itself.
 FIJI = ["jpype1>=1.5", "appose>=0.12"]
 TEST = [
     *HTTP,
     *COMPARE,
     *PARQUET,
+    *APPEARANCE,
     *FIJI,
     "pytest>=8.3",
     "hypothesis>=6.100",
@@ -82,6 +85,7 @@ setup(
         "cluster": ["distributed>=2025.1"],
         "compare": COMPARE,
         "parquet": PARQUET,
+        "appearance": APPEARANCE,
         "remote": REMOTE,
         "test": TEST,
     },

@@ -10,6 +10,7 @@ import click
 from cellscribble.cli.output import emit, progress_bar, say, shorten
 from cellscribble.cli.predict import parse_block
 from cellscribble.core.errors import BatchError
+from cellscribble.measure.appearance import GROUPS, MAX_PIXELS
 from cellscribble.measure.table_files import CSV, FORMS
 from cellscribble.measure.tables import Wanted, measure_files
 
@@ -17,11 +18,19 @@ EPILOG = """\b
 Examples:
   cellscribble measure cellscribble_out ./imgs
   cellscribble measure slide_labels.zarr slide.zarr --channels DAPI,GFP
+  cellscribble measure cellscribble_out ./imgs --also texture,distribution
 """
 
 
 def _parse_names(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in value.split(",") if name.strip())
+
+
+def _parse_groups(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:
+    groups = tuple(dict.fromkeys(_parse_names(ctx, param, value)))
+    if unknown := [group for group in groups if group not in GROUPS]:
+        raise click.BadParameter(f"{', '.join(unknown)} is not a group; there are {', '.join(GROUPS)}")
+    return groups
 
 
 @click.command(epilog=EPILOG)
@@ -42,6 +51,13 @@ def _parse_names(ctx: click.Context, param: click.Parameter, value: str) -> tupl
 @click.option("--block", "block_px", metavar="PX", callback=parse_block, help="Block size, 2048 or z,y,x.")
 @click.option("--format", "form", type=click.Choice(FORMS), default=CSV, show_default=True, help="Of the tables.")
 @click.option("--quick", is_flag=True, help="Leave out hulls, radii and quartiles: for millions of objects.")
+@click.option(
+    "--also",
+    metavar="GROUPS",
+    default="",
+    callback=_parse_groups,
+    help=f"{','.join(GROUPS)}, or one of them, of images to {MAX_PIXELS / 1e6:.0f} megapixels; slow.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace tables that exist.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines on stdout.")
 def command(
@@ -54,6 +70,7 @@ def command(
     block_px: tuple[int, ...] | None,
     form: str,
     quick: bool,
+    also: tuple[str, ...],
     overwrite: bool,
     as_json: bool,
 ) -> list[Path]:
@@ -72,7 +89,7 @@ def command(
                 emit(event, **fields)
             say(f"{fields['image']}: {fields['n_objects']} objects")
 
-        wanted = Wanted(objects, channels, level, block_px, quick)
+        wanted = Wanted(objects, channels, level, block_px, quick, also)
         tables = measure_files(labels, images, out, wanted, report, form=form, overwrite=overwrite)
     if n_unknown := sum(not any(key.startswith("Size_") for key in row) for row in tables.rows):
         say(

@@ -130,7 +130,7 @@ def count_pixels(path: str | Path) -> int:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(_pillow_source(path)) as picture:
-                return picture.width * picture.height
+                return int(picture.width * picture.height)
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise FileFormatError(f"{path} cannot be read as a picture: {error}; copy it again") from error
 

@@ -20,6 +20,7 @@ from cellscribble.core.volume import ImageVolume
 from cellscribble.io.atomic import atomic_path, check_writable, is_zarr
 from cellscribble.io.cppipe import cellprofiler_name
 from cellscribble.io.images import image_name, list_images, natural_key, open_image
+from cellscribble.measure.appearance import appearance_table, check_groups
 from cellscribble.measure.blockwise import BLOCK_PX, by_block, sum_objects
 from cellscribble.measure.features import Columns, feature_table, full_scale
 from cellscribble.measure.sorted_records import SortedRecords, to_records
@@ -60,6 +61,7 @@ class Wanted:
     level : pyramid level of labels, and of images as well unless a coarser one of theirs has the labels' shape
     block_px : size of a block
     quick : leave out what needs an object whole (see `cellscribble.measure.whole`)
+    also : groups of `cellscribble.measure.appearance`
     """
 
     objects: str = "Cells"
@@ -67,6 +69,7 @@ class Wanted:
     level: int = 0
     block_px: tuple[int, ...] | None = None
     quick: bool = False
+    also: tuple[str, ...] = ()
 
 
 def measure_files(
@@ -94,13 +97,16 @@ def measure_files(
     Raises
     ------
     InputError
-        If a path holds nothing, or the objects' name is not one for CellProfiler.
+        If a path holds nothing, the objects' name is not one for CellProfiler, or `also` is wanted without images.
     OutputError
         If a table exists (without `overwrite`) or cannot be written.
     MissingExtraError
-        If Parquet is wanted and pyarrow is not installed.
+        If Parquet is wanted and pyarrow is not installed, or `also` and cp_measure is not.
     """
     check_form(form)
+    check_groups(wanted.also)
+    if wanted.also and images is None:
+        raise InputError(f"--also {','.join(wanted.also)} measures the images in the objects; give IMAGES too")
     if cellprofiler_name(wanted.objects) != wanted.objects:
         raise InputError(
             f"objects cannot be called {wanted.objects!r} in CellProfiler; "
@@ -223,6 +229,8 @@ def _measure(
     grid = BlockGrid(labels.spatial_shape, tuple(wanted.block_px or BLOCK_PX[labels.ndim]))
     folder = records.folder
     n_passes = 1 if wanted.quick else 2
+    if wanted.also and image is not None:
+        known, more = appearance_table(labels, image, channels, full, wanted.also)
 
     def counted(done: int, total: int) -> None:
         progress(done / total / n_passes)
@@ -235,6 +243,8 @@ def _measure(
         if not wanted.quick:
             columns |= whole_object_table(labels, image, part, channels, full, grid.block_px)
             progress((1 + (block + 1) / len(grid)) / n_passes)
+        if wanted.also:
+            columns |= {name: values[np.searchsorted(known, part.ids)] for name, values in more.items()}
         records.add(to_records(columns))
         last = max(last, int(part.ids.max(initial=0)))
     objects = _Objects(records, None)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from scipy import ndimage
 
 from cellscribble.cli.main import run as cellscribble
 from cellscribble.engine.cellprofiler import with_background
@@ -63,6 +64,70 @@ def test_the_folder_is_measured_as_it_stands_and_measure_gives_the_same_numbers(
                 if not key.startswith(LOOSE):
                     assert_same(key, float(own[key]), float(row[key]))
         assert_maxima_are_maxima(images / f"{name}.tif", measured[name])
+
+
+APPEARANCE = """MeasureTexture:[module_num:5|svn_version:'Unknown'|variable_revision_number:7|show_window:False|\
+notes:[]|batch_state:array([], dtype=uint8)|enabled:True|wants_pause:False]
+    Select images to measure:DAPI, GFP
+    Select objects to measure:Cells
+    Enter how many gray levels to measure the texture at:256
+    Hidden:1
+    Measure whole images or objects?:Objects
+    Texture scale to measure:3
+
+MeasureObjectIntensityDistribution:[module_num:6|svn_version:'Unknown'|variable_revision_number:6|show_window:False|\
+notes:[]|batch_state:array([], dtype=uint8)|enabled:True|wants_pause:False]
+    Select images to measure:DAPI, GFP
+    Hidden:1
+    Hidden:1
+    Hidden:0
+    Calculate intensity Zernikes?:Magnitudes and phase
+    Maximum zernike moment:9
+    Select objects to measure:Cells
+    Object to use as center?:These objects
+    Select objects to use as centers:None
+    Scale the bins?:Yes
+    Number of bins:4
+    Maximum radius:100
+
+"""
+"""As CellProfiler 4.2.8.1 writes the two modules with what it suggests, and with Zernike features."""
+
+
+@pytest.mark.cellprofiler
+@pytest.mark.slow
+@needs_cellprofiler
+def test_texture_and_distribution_are_those_of_cellprofiler(tmp_path, rng):
+    images, ours = tmp_path / "images", tmp_path / "ours"
+    write_stacks(images, 2, rng)
+    model = write_model(tmp_path / "model.onnx", metadata(2, 2))
+    assert cellscribble(["predict", str(images), "-m", str(model), "-o", str(ours), "--cellprofiler"]) == 0
+    pipeline = ours / "cellprofiler" / "measure.cppipe"
+    before, export, after = pipeline.read_text("utf-8").partition("ExportToSpreadsheet:[module_num:")
+    export_at, rest = after.split("|", 1)
+    n = int(export_at)
+    before = before.replace(f"ModuleCount:{n}", f"ModuleCount:{n + 2}")
+    more = APPEARANCE.replace("module_num:5", f"module_num:{n}").replace("module_num:6", f"module_num:{n + 1}")
+    pipeline.write_text(f"{before}{more}{export}{n + 2}|{rest}", encoding="utf-8")
+    done = run(pipeline, tmp_path / "theirs")
+    assert done.returncode == 0, done.stderr
+    args = ["--channels", "DAPI,GFP", "--also", "texture,distribution", "-o", str(tmp_path / "measured")]
+    assert cellscribble(["measure", str(ours), str(images), *args]) == 0
+    theirs, measured = by_name(tmp_path / "theirs"), by_name(tmp_path / "measured")
+    n_compared = 0
+    for name, objects in theirs.items():
+        numbers = tifffile.imread(ours / f"{name}_labels.tif")
+        for k, (row, own) in enumerate(zip(objects, measured[name], strict=True), start=1):
+            depth = ndimage.distance_transform_edt(np.pad(numbers == k, 1))
+            one_centre = np.count_nonzero(depth == depth.max()) == 1
+            wanted = {key for key in row if key.startswith(("Texture", "RadialDistribution"))}
+            assert wanted <= set(own)
+            for key in wanted:
+                # Of several pixels that are equally far from the rim CellProfiler takes any for the centre.
+                if one_centre or key.startswith(("Texture", "RadialDistribution_Zernike")):
+                    assert float(own[key]) == pytest.approx(float(row[key]), rel=1e-5, abs=1e-5, nan_ok=True), key
+                    n_compared += 1
+    assert n_compared > 1000
 
 
 def by_name(folder):

@@ -1,0 +1,124 @@
+"""Texture and distribution beside our own measurements, and what keeps the two of one object together."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from cp_measure.bulk import get_core_measurements
+
+from cellscribble.cli.main import run
+from cellscribble.io.images import open_image
+from cellscribble.io.tiff import save_labels
+from cellscribble.measure import appearance
+from tests.measure.test_tables import rows
+
+NUCLEI = Path(__file__).parents[2] / "examples" / "nuclei"
+ALSO = ("--also", "texture,distribution")
+
+
+def example():
+    """A real image, its nuclei drawn by hand."""
+    image = next(p for p in sorted((NUCLEI / "test_images").iterdir()))
+    return image, next((NUCLEI / "test_labels").glob(f"{image.stem}*"))
+
+
+def read(path):
+    return np.asarray(open_image(path).data[0])
+
+
+def measured(out, labels, image, *args):
+    command = ["measure", str(labels), str(image), "-o", str(out), "--channels", "DNA", "--overwrite", *args]
+    assert run(command) == 0
+    return rows(out / "MyExpt_Cells.csv")
+
+
+def test_size_shape_and_intensity_of_real_nuclei_are_those_of_cp_measure(tmp_path):
+    image, labels = example()
+    numbers, values = read(labels).astype(np.int32), read(image) / 255.0
+    theirs = {}
+    for group in ("sizeshape", "intensity", "zernike", "feret"):
+        theirs |= get_core_measurements(legacy=True)[group](numbers, values)
+    objects = measured(tmp_path, labels, image)
+    n_columns = 0
+    for name, column in theirs.items():
+        key = f"AreaShape_{name}" if f"AreaShape_{name}" in objects[0] else f"{name}_DNA"
+        if key in objects[0] and not key.startswith("Location_Max"):
+            own = [float(row[key]) for row in objects]
+            # -90 and 90 degrees are one direction.
+            if name == "Orientation":
+                own, column = np.cos(np.radians(own)) ** 2, np.cos(np.radians(column)) ** 2
+            np.testing.assert_allclose(own, column, rtol=1e-6, atol=1e-6, err_msg=key)
+            n_columns += 1
+    assert n_columns > 70
+
+
+def test_an_object_has_its_own_texture_whatever_its_number_its_block_and_its_neighbours_are(tmp_path):
+    image, labels = example()
+    numbers = read(labels).astype(np.uint16)
+    whole = measured(tmp_path / "whole", labels, image, *ALSO)
+    assert {"Texture_Contrast_DNA_3_00_256", "RadialDistribution_FracAtD_DNA_1of4"} <= set(whole[0])
+    assert "RadialDistribution_ZernikePhase_DNA_9_9" in whole[0]
+    assert measured(tmp_path / "blocks", labels, image, *ALSO, "--block", "50,70") == whole
+    some = np.unique(numbers)[[2, 5, 9]]
+    save_labels(tmp_path / "some_labels.tif", np.where(np.isin(numbers, some), numbers * 7, 0).astype(np.uint16))
+    alone = measured(tmp_path / "some", tmp_path / "some_labels.tif", image, *ALSO)
+    ranks = np.searchsorted(np.unique(numbers)[1:], some)
+    for row, k in zip(alone, ranks, strict=True):
+        for key in row:
+            if key.startswith(("Texture", "RadialDistribution")):
+                assert float(row[key]) == pytest.approx(float(whole[k][key]), rel=1e-6, abs=1e-6), key
+
+
+def test_an_image_without_objects_has_the_same_columns(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    image, labels = example()
+    (tmp_path / "imgs").mkdir()
+    for name, numbers in (("a", read(labels) * 0), ("b", read(labels))):
+        tifffile.imwrite(f"imgs/{name}.tif", read(image))
+        save_labels(f"out/{name}_labels.tif", numbers.astype(np.uint16))
+    assert run(["measure", "out", "imgs", *ALSO]) == 0
+    images = rows(tmp_path / "cellscribble_measurements" / "MyExpt_Image.csv")
+    assert [row["Count_Cells"] == "0" for row in images] == [True, False]
+
+
+def test_a_stack_has_a_texture_in_thirteen_directions_and_no_distribution(tmp_path, rng, capsys):
+    labels, image = tmp_path / "a_labels.tif", tmp_path / "a.tif"
+    tifffile.imwrite(image, rng.integers(50, 200, (6, 20, 20)).astype(np.uint8), imagej=True, metadata={"axes": "ZYX"})
+    numbers = np.zeros((6, 20, 20), np.uint16)
+    numbers[1:5, 4:16, 4:16] = 1
+    tifffile.imwrite(labels, numbers, imagej=True, metadata={"axes": "ZYX"})
+    (row,) = measured(tmp_path / "out", labels, image, "--also", "texture")
+    assert "Texture_Entropy_DNA_3_12_256" in row
+    assert run(["measure", str(labels), str(image), "-o", str(tmp_path / "out2"), *ALSO]) == 1
+    assert "defined for planes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("largest", "value", "images", "said"),
+    [
+        (99, 0.5, True, "whole in memory"),
+        (1 << 24, 7.0, True, "fractions from 0 to 1"),
+        (1 << 24, 0.5, False, "give IMAGES too"),
+    ],
+)
+def test_what_has_no_texture_is_said(tmp_path, capsys, monkeypatch, largest, value, images, said):
+    monkeypatch.setattr(appearance, "MAX_PIXELS", largest)
+    tifffile.imwrite(tmp_path / "a.tif", np.full((20, 20), value, np.float32))
+    save_labels(tmp_path / "a_labels.tif", np.ones((20, 20), np.uint16))
+    args = [str(tmp_path / "a_labels.tif"), *([str(tmp_path / "a.tif")] if images else [])]
+    assert run(["measure", *args, "-o", str(tmp_path / "out"), *ALSO]) == 1
+    assert said in capsys.readouterr().err
+    assert not list((tmp_path / "out").glob("*.csv"))
+
+
+def test_without_cp_measure_the_remedy_is_named_before_anything_is_read(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cp_measure.bulk", None)
+    assert run(["measure", str(tmp_path / "none"), str(tmp_path / "none"), *ALSO]) == 1
+    assert "pip install 'cellscribble[appearance]'" in capsys.readouterr().err
+
+
+def test_an_unknown_group_is_refused(capsys):
+    assert run(["measure", "a", "b", "--also", "texture,granularity"]) == 2
+    assert "granularity is not a group" in capsys.readouterr().err
