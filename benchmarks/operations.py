@@ -21,11 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import torch
+from onnx import numpy_helper
 from table import append_row
 
-from cellscribble.bundle import Model, ModelMetadata, open_model
+from cellscribble.bundle import TRIM, Model, ModelMetadata, open_model
 from cellscribble.core.blocks import padded_shape
 from cellscribble.core.intensity import fit_intensity
 from cellscribble.core.volume import AXES_2D, AXES_3D
@@ -90,14 +92,30 @@ def in_onnxruntime(path: Path) -> Network:
 
 
 def in_openvino(path: Path) -> Network | None:
-    """None where it is not installed."""
+    """None where it is not installed. All its inputs must be given, so there is a network for each value of `trim`."""
     try:
         import openvino
     except ImportError:
         return None
     settings = {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-    compiled = openvino.Core().compile_model(str(path), "CPU", settings)
-    return lambda tile, inner=False: np.asarray(compiled({"image": tile})[0])
+    core = openvino.Core()
+    compiled = {
+        inner: core.compile_model(core.read_model(with_trim(path, inner)), "CPU", settings) for inner in (False, True)
+    }
+    return lambda tile, inner=False: np.asarray(compiled[inner]({"image": tile})[0])
+
+
+def with_trim(path: Path, inner: bool) -> bytes:
+    """A model that leaves out its halo on all sides, or on none, and takes no word about it."""
+    model = onnx.load(str(path))
+    for initializer in model.graph.initializer:
+        if initializer.name == TRIM:
+            value = np.full_like(numpy_helper.to_array(initializer), int(inner))
+            initializer.CopyFrom(numpy_helper.from_array(value, TRIM))
+    given = [i for i in model.graph.input if i.name != TRIM]
+    del model.graph.input[:]
+    model.graph.input.extend(given)
+    return bytes(model.SerializeToString())
 
 
 def cpu_s_mpixel(variants: dict[str, Network], tile: np.ndarray, kept: float, rounds: int) -> dict[str, float]:

@@ -22,6 +22,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from cellscribble.core.blocks import padded_shape
 from cellscribble.core.errors import CellScribbleError, ModelError
 from cellscribble.core.intensity import IntensityRule
 from cellscribble.core.volume import AXES_2D, AXES_3D
@@ -119,6 +120,11 @@ class ModelMetadata:
             raise ModelError(f"model stride {self.stride_multiple} or halo {self.halo_px} px is impossible")
         if self.precision not in (FLOAT32, INT8):
             raise ModelError(f"model precision is {self.precision!r}; expected {FLOAT32!r} or {INT8!r}")
+
+    @property
+    def read_halo_px(self) -> tuple[int, ...]:
+        """`halo_px` on the network's stride: what a block is read with, and `trim` leaves out again."""
+        return padded_shape(self.halo_px, self.stride_multiple)
 
     @property
     def ndim(self) -> int:

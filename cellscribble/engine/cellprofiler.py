@@ -19,7 +19,7 @@ from cellscribble.engine.outputs import DEFAULT_OUT, Job
 from cellscribble.engine.tiles import tiles
 from cellscribble.io.atomic import check_writable, save_text
 from cellscribble.io.cppipe import ENDING, cellprofiler_name, pipeline_2d, pipeline_3d
-from cellscribble.io.images import is_plain_grey, open_image
+from cellscribble.io.images import is_plain_grey, max_sample_value, open_image
 from cellscribble.io.tiff import save_image, save_labels
 from cellscribble.measure.features import full_scale
 
@@ -101,14 +101,14 @@ class CellProfilerFolder:
                 f"one kind; its labels are in {job.labels}, and with an --out of its own it gets a pipeline"
             )
         self._ndim, self._spacing = image.ndim, image.pixel_size_um or (1.0,) * image.ndim
-        labels = open_image(job.labels)
+        labels, brightest = open_image(job.labels), max_sample_value(job.image)
         if job.by_blocks:
             place, start = "src"[-image.ndim :], "ZYX"[-image.ndim :]
             for tile in tiles(labels):
                 name = "_".join([job.name, *(f"{a}{n}" for a, n in zip(place, tile.place, strict=True))])
                 part = replace(image, data=image.data[(slice(None), *tile.window)])
                 corner = {f"Metadata_Start_{a}": s.start for a, s in zip(start, tile.window, strict=True)}
-                self._add(name, tile.labels, part, corner, None)
+                self._add(name, tile.labels, part, corner, None, brightest)
                 self._in_tiles += [
                     {"Metadata_Name": name, "ObjectNumber": number, "Number_Label": label}
                     for number, label in enumerate(tile.ids.tolist(), start=1)
@@ -118,12 +118,22 @@ class CellProfilerFolder:
         plain = file.suffix.lower() in PLAIN_SUFFIXES and image.axes == "CYX" and image.n_channels == 1
         # CellProfiler takes grey and alpha for colours, and bits for values of 0 and 1 of 255.
         stays = file if plain and self._as_stored and level == 0 and is_plain_grey(file) else None
-        self._add(job.name, np.asarray(labels.data[0]), image, {}, stays)
+        self._add(job.name, np.asarray(labels.data[0]), image, {}, stays, brightest)
 
     def _add(
-        self, name: str, labels: npt.NDArray[Any], image: ImageVolume, more: dict[str, int], stays: Path | None
+        self,
+        name: str,
+        labels: npt.NDArray[Any],
+        image: ImageVolume,
+        more: dict[str, int],
+        stays: Path | None,
+        brightest: int | None,
     ) -> None:
-        """Write a label file and its channels; `stays` is the file of the only channel, if it is not copied."""
+        """Write a label file and its channels.
+
+        stays : the file of the only channel, if it is not copied
+        brightest : as `full_scale`
+        """
         size = image.pixel_size_um
         save_labels(self._labels(name), with_background(labels), size, self._overwrite)
         row: dict[str, object] = {"Metadata_Name": name, **more}
@@ -132,7 +142,7 @@ class CellProfilerFolder:
             if stays is not None:
                 place, file = str(stays.resolve().parent), stays.name
             else:
-                data = _as_files_hold(np.asarray(image.data[k : k + 1]))
+                data = _as_files_hold(np.asarray(image.data[k : k + 1]), brightest)
                 save_image(self.path / file, data, image.axes, size, overwrite=self._overwrite)
             row |= {f"Image_FileName_{channel}": file, f"Image_PathName_{channel}": place}
         row |= {f"Image_ObjectsFileName_{OBJECTS}": self._labels(name).name, f"Image_ObjectsPathName_{OBJECTS}": "."}
@@ -181,11 +191,11 @@ def with_background(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return out
 
 
-def _as_files_hold(data: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _as_files_hold(data: npt.NDArray[Any], brightest: int | None) -> npt.NDArray[Any]:
     """A channel in a type that TIFFs are written in, which CellProfiler reads as it would read the channel's own."""
-    if data.dtype in (np.uint8, np.uint16) or data.dtype.kind == "f":
+    if brightest is None and (data.dtype in (np.uint8, np.uint16) or data.dtype.kind == "f"):
         return data
-    return (data / full_scale(data.dtype)).astype(np.float32)
+    return (data / full_scale(data.dtype, brightest)).astype(np.float32)
 
 
 def _unique_names(channels: Sequence[str]) -> list[str]:

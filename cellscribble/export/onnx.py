@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from cellscribble.bundle import METADATA_KEY, TRIM, Model, ModelMetadata, open_model
 from cellscribble.config import config_from_mapping
-from cellscribble.core.blocks import Slices, padded_shape, read_padded
+from cellscribble.core.blocks import Slices, read_padded
 from cellscribble.core.errors import ModelError
 from cellscribble.core.progress import Done, Tell, Work, unheard
 from cellscribble.io.atomic import atomic_path
@@ -118,8 +118,7 @@ def to_onnx(module: WithHead, metadata: ModelMetadata) -> bytes:
     example = torch.zeros(1, len(metadata.channels), *(2 * m for m in metadata.stride_multiple))
     trimmed = None
     if isinstance(module.network, LightUNet | ResNetUNet) and module.network.can_trim:
-        halo_px = padded_shape(metadata.halo_px, metadata.stride_multiple)
-        trimmed = _Trimmed(module.network, module.head, halo_px).eval()
+        trimmed = _Trimmed(module.network, module.head, metadata.read_halo_px).eval()
     nothing = torch.zeros(metadata.ndim, 2, dtype=torch.int64)
     around = {2 + a: f"inner_{name}" for a, name in enumerate(space.values())} if trimmed else space
     buffer = io.BytesIO()
@@ -192,5 +191,5 @@ def compare(
 
 def _inner(shape: Sequence[int], metadata: ModelMetadata) -> Slices:
     """A block without its halo on each axis on which it is larger than that."""
-    halo_px = padded_shape(metadata.halo_px, metadata.stride_multiple)
-    return tuple(slice(h, n - h) if n > 2 * h else slice(0, n) for n, h in zip(shape, halo_px, strict=True))
+    halos = metadata.read_halo_px
+    return tuple(slice(h, n - h) if n > 2 * h else slice(0, n) for n, h in zip(shape, halos, strict=True))

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cellscribble.bundle import INT8, TRIM, Model, ModelMetadata
-from cellscribble.core.blocks import Slices, padded_shape
+from cellscribble.core.blocks import Slices
 from cellscribble.core.errors import InputError, MissingExtraError, ModelError
 from cellscribble.infer.planes import sees_planes
 
@@ -177,8 +177,7 @@ class Runner:
         outputs = {o.name: o.shape for o in self._session.get_outputs()}
         self._rank = len(inputs.get("image", ()))
         self._trims = any(i.name == TRIM for i in self._session.get_overridable_initializers())
-        own = model.metadata
-        self._halo_px = np.array(padded_shape(own.halo_px, own.stride_multiple)[-(self._rank - 2) :])
+        self._halo_px = np.array(model.metadata.read_halo_px[-(self._rank - 2) :])
         rank = model.metadata.ndim + 2
         allowed = (rank, rank - 1) if sees_planes(model.metadata) else (rank,)
         if self._rank not in allowed or len(outputs.get("probability", ())) != self._rank:

@@ -237,6 +237,11 @@ def read_picture(path: str | Path) -> tuple[np.ndarray[Any, Any], str]:
         ) from error
 
 
+def max_sample_value(path: str | Path) -> int | None:
+    """The value that a TIFF says is its brightest, where it has fewer bits than its numbers; else None."""
+    return tiff_read.max_sample_value(path) if is_tiff(path) else None
+
+
 def is_plain_grey(path: Path) -> bool:
     """Whether a PNG or TIFF of one channel holds grey values of whole bytes: no bits, and nothing about how opaque
     they are. True of one that Pillow cannot open."""

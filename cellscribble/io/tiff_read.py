@@ -122,6 +122,13 @@ def has_rois(path: Path) -> bool:
         return "Overlays" in metadata or "ROI" in metadata
 
 
+def max_sample_value(path: Path | str) -> int | None:
+    """The value that the file says is its brightest, such as 4095 for 12 bits in 16 (tag 281); None if it does not."""
+    with _open(path) as tiff:
+        found = tiff.pages.first.tags.get("MaxSampleValue")
+        return int(found.value) if found is not None and isinstance(found.value, int) else None
+
+
 def _open(path: Path | str) -> Any:
     try:
         tiff = open_file(path)

@@ -12,7 +12,7 @@ from skimage.segmentation import relabel_sequential
 
 from cellscribble.core.errors import InputError, MissingExtraError
 from cellscribble.core.volume import ImageVolume
-from cellscribble.measure.blockwise import label_numbers
+from cellscribble.measure.blockwise import check_pair, label_numbers
 from cellscribble.measure.features import Columns
 
 Array = npt.NDArray[Any]
@@ -25,7 +25,7 @@ RADIAL = "RadialDistribution"
 """How cp_measure's names of the distribution begin; those of textures begin with the feature."""
 
 MAX_PIXELS = 1 << 24
-"""Of an image: cp_measure holds it a dozen times, in 64 bits."""
+"""Of an image: cp_measure holds it several times, in 64 bits and more."""
 
 
 def check_groups(groups: Sequence[str]) -> None:
@@ -35,7 +35,12 @@ def check_groups(groups: Sequence[str]) -> None:
 
 
 def appearance_table(
-    labels: ImageVolume, image: ImageVolume, channels: Sequence[str], full_scale: float, groups: Sequence[str]
+    labels: ImageVolume,
+    image: ImageVolume,
+    channels: Sequence[str],
+    full_scale: float,
+    groups: Sequence[str],
+    progress: Callable[[float], None] = lambda done: None,
 ) -> tuple[Array, Columns]:
     """What MeasureTexture and MeasureObjectIntensityDistribution of CellProfiler measure, computed by cp_measure.
 
@@ -50,6 +55,7 @@ def appearance_table(
     channels : names of the C channels
     full_scale : the value that becomes 1
     groups : of `GROUPS`
+    progress : called with the share that is done
 
     Returns
     -------
@@ -58,46 +64,51 @@ def appearance_table(
     Raises
     ------
     InputError
-        If the image is larger than `MAX_PIXELS`, a stack where a distribution is wanted, or its values pass 1.
+        If image and labels do not belong together, or the image is larger than `MAX_PIXELS`, a stack where a
+        distribution is wanted, or not of whole numbers or fractions.
     MissingExtraError
         If cp_measure is not installed.
     """
+    check_pair(labels, image)
     wanted = "--also " + ",".join(groups)
     if labels.n_pixels > MAX_PIXELS:
         raise InputError(
-            f"{labels.name} has {labels.n_pixels / 1e6:.0f} megapixels; {wanted} needs an image whole in memory, "
-            f"up to {MAX_PIXELS / 1e6:.0f} megapixels: measure a coarser level (--level) or leave it out"
+            f"{labels.name} has {labels.n_pixels / 1e6:.1f} megapixels; {wanted} needs an image whole in memory, "
+            f"up to {MAX_PIXELS / 1e6:.1f} megapixels: measure a coarser level (--level) or leave it out"
         )
     if DISTRIBUTION in groups and labels.ndim == 3:
         raise InputError(f"{labels.name} is a stack; the distribution is defined for planes, as in CellProfiler")
+    # In its own type relabel_sequential fails where an object has the type's largest number.
     numbers, _, originals = relabel_sequential(  # type: ignore[no-untyped-call]
-        label_numbers(labels.data[0], labels.name)
+        label_numbers(labels.data[0], labels.name).astype(np.int64)
     )
     ids, numbers = np.asarray(originals)[1:], numbers.astype(np.int32)
     columns: Columns = {}
+    features = _features(groups)
     for k, channel in enumerate(channels):
         values = np.asarray(image.data[k]) / full_scale
-        if values.min() < -1 or values.max() > 1:
+        if not (values.min() >= -1 and values.max() <= 1):
             raise InputError(
                 f"{image.name} has values from {values.min():g} to {values.max():g}; {wanted} is defined for "
                 "whole numbers, or fractions from 0 to 1"
             )
-        columns |= dict(_of_channel(numbers, values, channel, groups))
+        for n, feature in enumerate(features):
+            progress((k + n / len(features)) / len(channels))
+            columns |= {_column(name, channel): found for name, found in _measured(feature, numbers, values)}
     return ids, columns
 
 
-def _of_channel(numbers: Array, values: Array, channel: str, groups: Sequence[str]) -> Iterator[tuple[str, Array]]:
+def _measured(feature: Feature, numbers: Array, values: Array) -> Iterator[tuple[str, Array]]:
     n = int(numbers.max(initial=0))
     if not n:
         # The names are those of an image with an object.
         numbers, values = np.ones((8,) * numbers.ndim, np.int32), np.ones((8,) * numbers.ndim)
-    for feature in _features(groups):
-        with np.errstate(all="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # of objects with empty wedges or rings
-            found = feature(numbers, values)
-        for name, measured in found.items():
-            column = np.asarray(measured, np.float64)[:n]
-            yield _column(name, channel), column if name.startswith(RADIAL) else np.nan_to_num(column)
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of objects with empty wedges or rings
+        found = feature(numbers, values)
+    for name, measured in found.items():
+        column = np.asarray(measured, np.float64)[:n]
+        yield name, column if name.startswith(RADIAL) else np.where(np.isfinite(column), column, 0.0)
 
 
 def _column(name: str, channel: str) -> str:

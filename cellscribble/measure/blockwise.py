@@ -54,7 +54,7 @@ def sum_objects(
     OutputError
         If the disk has no room for the parts.
     """
-    _check(labels, image)
+    check_pair(labels, image)
     shape = labels.spatial_shape
     grid = BlockGrid(shape, tuple(block_px or BLOCK_PX[labels.ndim]))
     halo = (MARGIN_PX,) * labels.ndim
@@ -129,7 +129,8 @@ def label_numbers(values: Any, name: str) -> npt.NDArray[np.integer[Any]]:
     return array.astype(np.uint8) if array.dtype.kind == "b" else array
 
 
-def _check(labels: ImageVolume, image: ImageVolume | None) -> None:
+def check_pair(labels: ImageVolume, image: ImageVolume | None) -> None:
+    """Raise InputError if `labels` is no label image, or `image` of another shape."""
     if labels.n_channels != 1:
         raise InputError(f"{labels.name} has {labels.n_channels} channels; a label image has one number a pixel")
     if image is not None and image.spatial_shape != labels.spatial_shape:

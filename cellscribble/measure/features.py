@@ -44,8 +44,13 @@ def feature_table(sums: Sums, channels: Sequence[str], full_scales: Sequence[flo
     return named | intensity | locations | {"Number_Label": sums.ids}
 
 
-def full_scale(dtype: Any) -> float:
-    """What CellProfiler divides by when it reads a file: all that the bits hold, also of numbers with a sign."""
+def full_scale(dtype: Any, brightest: int | None = None) -> float:
+    """What CellProfiler divides by when it reads a file: all that the bits hold, also of numbers with a sign.
+
+    brightest : what the file itself says (`io.images.max_sample_value`), which is taken instead
+    """
+    if brightest:
+        return float(brightest)
     return 2.0 ** (8 * dtype.itemsize) - 1 if dtype.kind in "iu" else 1.0
 
 

@@ -19,7 +19,7 @@ from cellscribble.core.errors import CellScribbleError, InputError, OutputError
 from cellscribble.core.volume import ImageVolume
 from cellscribble.io.atomic import atomic_path, check_writable, is_zarr
 from cellscribble.io.cppipe import cellprofiler_name
-from cellscribble.io.images import image_name, list_images, natural_key, open_image
+from cellscribble.io.images import image_name, list_images, max_sample_value, natural_key, open_image
 from cellscribble.measure.appearance import appearance_table, check_groups
 from cellscribble.measure.blockwise import BLOCK_PX, by_block, sum_objects
 from cellscribble.measure.features import Columns, feature_table, full_scale
@@ -153,19 +153,22 @@ def _pairs(labels: Path, images: Path | None) -> tuple[list[tuple[str, Path, Pat
     if images is None:
         return [(name, file, None) for name, files in sorted(found.items()) for file in files], {}
     given = list_images(images)
-    if len(found) == 1 and given == [images]:
-        ((name, (file, *_)),) = found.items()
+    if len(found) == 1 and given == [images] and len(next(iter(found.values()))) == 1:
+        ((name, (file,)),) = found.items()
         return [(name, file, images)], {}
-    by_name = {image_name(path): path for path in given}
+    by_name: dict[str, list[Path]] = {}
+    for path in given:
+        by_name.setdefault(image_name(path), []).append(path)
     pairs: list[tuple[str, Path, Path | None]] = []
     failures = {}
     for name in sorted(found, key=lambda name: natural_key(Path(name))):
-        if len(found[name]) > 1:
-            failures[name] = f"several files have this name: {', '.join(map(str, found[name]))}; keep one"
+        several = next((files for files in (found[name], by_name.get(name, [])) if len(files) > 1), None)
+        if several:
+            failures[name] = f"several files have this name: {', '.join(map(str, several))}; keep one"
         elif name not in by_name:
             failures[name] = f"no image {name} in {images}"
         else:
-            pairs.append((name, found[name][0], by_name[name]))
+            pairs.append((name, found[name][0], by_name[name][0]))
     return pairs, failures
 
 
@@ -225,16 +228,21 @@ def _measure(
     labels = open_image(label_file, level=wanted.level)
     image = None if image_file is None else _open_image_of(labels, image_file, wanted.level)
     channels = () if image is None else channel_names(image, wanted.channels)
-    full = 1.0 if image is None else full_scale(image.data.dtype)
+    full = 1.0 if image_file is None or image is None else full_scale(image.data.dtype, max_sample_value(image_file))
     grid = BlockGrid(labels.spatial_shape, tuple(wanted.block_px or BLOCK_PX[labels.ndim]))
     folder = records.folder
-    n_passes = 1 if wanted.quick else 2
-    if wanted.also and image is not None:
-        known, more = appearance_table(labels, image, channels, full, wanted.also)
+    first = bool(wanted.also)
+    n_passes = first + (1 if wanted.quick else 2)
 
     def counted(done: int, total: int) -> None:
-        progress(done / total / n_passes)
+        progress((first + done / total) / n_passes)
 
+    known: npt.NDArray[Any] = np.zeros(0, int)
+    more: Columns = {}
+    if wanted.also and image is not None:
+        known, more = appearance_table(
+            labels, image, channels, full, wanted.also, lambda done: progress(done / n_passes)
+        )
     last = 0
     sums = sum_objects(labels, image, block_px=grid.block_px, folder=folder, progress=counted)
     parts = ((0, part) for part in sums) if wanted.quick else by_block(sums, lambda part: part.low, grid, folder)
@@ -242,8 +250,8 @@ def _measure(
         columns = feature_table(part, channels, [full] * len(channels))
         if not wanted.quick:
             columns |= whole_object_table(labels, image, part, channels, full, grid.block_px)
-            progress((1 + (block + 1) / len(grid)) / n_passes)
-        if wanted.also:
+            progress((first + 1 + (block + 1) / len(grid)) / n_passes)
+        if more:
             columns |= {name: values[np.searchsorted(known, part.ids)] for name, values in more.items()}
         records.add(to_records(columns))
         last = max(last, int(part.ids.max(initial=0)))

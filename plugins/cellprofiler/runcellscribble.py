@@ -270,7 +270,7 @@ Select *Yes* for an image of how unsure the model is: 0 where it is certain, 1 w
             if self.wants_threshold.value:
                 visible += [self.threshold]
         visible += [self.smallest, self.device, self.keep_running, self.pixel_size]
-        if self.pixel_size.value > 0:
+        if self.pixel_size.value > 0 or self.wants_rescale.value:
             visible += [self.wants_rescale]
         visible += [self.wants_probability]
         if self.wants_probability.value:
@@ -314,6 +314,11 @@ Select *Yes* for an image of how unsure the model is: 0 where it is certain, 1 w
     def volumetric(self):
         return True
 
+    def validate_module(self, pipeline):
+        super(RunCellScribble, self).validate_module(pipeline)
+        if self.wants_rescale.value and not self.pixel_size.value > 0:
+            raise ValidationError("To resample the image CellScribble must know the size of a pixel", self.pixel_size)
+
     def run(self, workspace):
         names = [self.x_name.value] + [group.image_name.value for group in self.channels]
         images = [workspace.image_set.get_image(name) for name in names]
@@ -325,7 +330,9 @@ Select *Yes* for an image of how unsure the model is: 0 where it is certain, 1 w
             maps = {kind: numpy.zeros(spatial, numpy.float32) for kind in self.wanted_maps()}
         else:
             labels, classes, maps = self.predict(images)
-        labels, kept = self.choose(labels, classes, first.mask)
+        # A pixel that is masked in one channel is not seen as it should be.
+        seen = numpy.logical_and.reduce([image.mask for image in images])
+        labels, kept = self.choose(labels, classes, seen)
 
         objects = Objects()
         objects.segmented = labels
@@ -554,17 +561,20 @@ def reach_server(program):
     """The server of this user and program, started if there is none. Of several that are started at once one stays."""
     place = server_place(program)
     log = place[: -len(".json")] + ".log"
-    deadline, next_start, process = time.monotonic() + START_SECONDS, 0, None
+    deadline, next_start, process, written = time.monotonic() + START_SECONDS, 0, None, 0
     while time.monotonic() < deadline:
         server = connect(place)
         if server is not None:
             return server
         if process is not None and process.poll():
-            with open(log, encoding="utf-8", errors="replace") as file:
-                lines = [line.strip() for line in file if line.strip()]
+            with open(log, "rb") as file:
+                # What stood there before is of other programs.
+                file.seek(written)
+                lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
             raise cannot_be_started(program, lines[-1] if lines else "exit code %d" % process.returncode)
         if (process is None or process.poll() is not None) and time.monotonic() > next_start:
             # One that finds another ends without an error. That one may be about to end, so ask again after a while.
+            written = os.path.getsize(log) if os.path.exists(log) else 0
             process, next_start = start_server(program, place, log), time.monotonic() + 2
         time.sleep(0.05)
     raise RuntimeError(
@@ -629,11 +639,11 @@ def connect(place):
         with open(place, encoding="utf-8") as file:
             told = json.load(file)
         connection = socket.create_connection(("127.0.0.1", told["port"]), GREETING_SECONDS)
-    except (OSError, ValueError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     try:
         return Server(connection, told["secret"])
-    except (OSError, ValueError):
+    except (OSError, ValueError, KeyError, TypeError):
         # After a server was killed its port may be another program's.
         connection.close()
         return None

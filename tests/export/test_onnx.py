@@ -15,12 +15,15 @@ from cellscribble.core.errors import ModelError, OutputError
 from cellscribble.core.intensity import fit_intensity
 from cellscribble.core.volume import ImageVolume
 from cellscribble.export import onnx as module
-from cellscribble.export.onnx import SIZES_2D, TOLERANCE, export, load_module
+from cellscribble.export.onnx import SIZES_2D, TOLERANCE, export, load_module, to_onnx
 from cellscribble.infer.planes import over_planes
 from cellscribble.infer.runner import Runner
+from cellscribble.nn.build import build_network, receptive_field_px
+from cellscribble.nn.heads import SoftmaxHead, WithHead
 from cellscribble.train.run import train
 from cellscribble.train.run_folder import load_facts
 from tests.conftest import make_balls, make_disks
+from tests.infer.analytic import metadata
 from tests.train.runs import Quiet, training_set
 
 
@@ -73,6 +76,23 @@ def test_the_halo_of_the_inner_pixels_is_not_computed_to_the_end(run, rng):
     assert whole.shape == (1, 2, 192, 208)
     assert inner.shape == (1, 2, 64, 144)
     assert [i.name for i in session.get_inputs()] == ["image"]
+
+
+def test_the_halo_of_a_volume_is_left_out_too(tmp_path, rng):
+    torch.manual_seed(0)
+    network = build_network("light", 1, 2, 3).eval()
+    stride, halo = network.stride_multiple, receptive_field_px(network, 1)
+    meta = metadata(3, stride_multiple=stride, halo_px=halo)
+    path = tmp_path / "volume.onnx"
+    path.write_bytes(to_onnx(WithHead(network, SoftmaxHead()).eval(), meta))
+    runner = Runner(open_model(path), "cpu", threads=1)
+    h = meta.read_halo_px[2]
+    block = rng.random((1, 16, 16, 2 * h + 16), np.float32)
+    whole, keep = runner(block), (slice(0, 16), slice(0, 16), slice(h, h + 16))
+    np.testing.assert_allclose(runner(block, keep), whole[(slice(None), *keep)], atol=1e-6)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (inner,) = session.run(None, {"image": block[None], TRIM: np.array([[0, 0], [0, 0], [1, 1]])})
+    assert inner.shape == (1, 2, 16, 16, 16)
 
 
 def test_the_exported_network_is_the_best_state_with_its_edge_level(run):

@@ -48,7 +48,7 @@ def test_size_shape_and_intensity_of_real_nuclei_are_those_of_cp_measure(tmp_pat
             own = [float(row[key]) for row in objects]
             # -90 and 90 degrees are one direction.
             if name == "Orientation":
-                own, column = np.cos(np.radians(own)) ** 2, np.cos(np.radians(column)) ** 2
+                own, column = (np.exp(2j * np.radians(angles)) for angles in (own, column))
             np.testing.assert_allclose(own, column, rtol=1e-6, atol=1e-6, err_msg=key)
             n_columns += 1
     assert n_columns > 70
@@ -95,11 +95,39 @@ def test_a_stack_has_a_texture_in_thirteen_directions_and_no_distribution(tmp_pa
     assert "defined for planes" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_numbers_may_fill_their_type(tmp_path, rng, dtype):
+    side = 4 * int(np.ceil(np.sqrt(np.iinfo(dtype).max)))
+    dots = np.zeros((side, side), bool)
+    dots[1::4, 1::4] = dots[2::4, 1::4] = True
+    count = np.cumsum(dots[1::4, 1::4]).reshape(dots[1::4, 1::4].shape)
+    numbers = np.kron(np.where(count <= np.iinfo(dtype).max, count, 0), np.ones((4, 4), int)) * dots
+    tifffile.imwrite(tmp_path / "a_labels.tif", numbers.astype(dtype))
+    tifffile.imwrite(tmp_path / "a.tif", rng.integers(1, 200, numbers.shape).astype(np.uint8))
+    also = ("--also", "distribution" if dtype == np.uint8 else "texture")
+    table = measured(tmp_path / "out", tmp_path / "a_labels.tif", tmp_path / "a.tif", *also, "--quick")
+    assert len(table) == np.iinfo(dtype).max
+    assert any(key.startswith(("Texture", "Radial")) for key in table[0])
+
+
+def test_labels_of_another_size_fail_alone(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    image, labels = example()
+    (tmp_path / "imgs").mkdir()
+    for name, cut in (("a", 20), ("b", None)):
+        tifffile.imwrite(f"imgs/{name}.tif", read(image))
+        save_labels(f"out/{name}_labels.tif", read(labels)[:cut].astype(np.uint16))
+    assert run(["measure", "out", "imgs", *ALSO]) == 1
+    assert "give the image that was segmented" in capsys.readouterr().err
+    assert len(rows(tmp_path / "cellscribble_measurements" / "MyExpt_Image.csv")) == 1
+
+
 @pytest.mark.parametrize(
     ("largest", "value", "images", "said"),
     [
         (99, 0.5, True, "whole in memory"),
         (1 << 24, 7.0, True, "fractions from 0 to 1"),
+        (1 << 24, np.nan, True, "fractions from 0 to 1"),
         (1 << 24, 0.5, False, "give IMAGES too"),
     ],
 )

@@ -72,6 +72,30 @@ def test_nothing_depends_on_the_blocks(
         np.testing.assert_array_equal(values, expected[name], err_msg=name)
 
 
+@pytest.mark.parametrize(("dtype", "largest"), [(np.float32, 1.0), (np.float64, 1e4), (np.uint32, 4e9)])
+def test_sums_of_fractions_and_of_32_bits_are_rounded_only(rng, dtype, largest):
+    labels = make_labels(rng, (60, 70))
+    image = (rng.random((1, 60, 70)) * largest).astype(dtype)
+    expected = table(*volume(labels, image), block_px=(60, 70))
+    for block_px in ((7, 9), (16, 70), (33, 20)):
+        for name, values in table(*volume(labels, image), block_px=block_px).items():
+            scale = np.abs(expected[name][np.isfinite(expected[name])]).max(initial=1)
+            np.testing.assert_allclose(values, expected[name], rtol=1e-7, atol=1e-7 * scale, err_msg=name)
+
+
+def test_of_an_object_too_large_for_memory_only_what_needs_it_whole_is_nan(rng, monkeypatch):
+    labels, image = np.zeros((40, 40), np.uint16), rng.integers(0, 9, (1, 40, 40)).astype(np.uint16)
+    labels[2:38, 2:38], labels[5:9, 5:9] = 1, 2
+    whole = table(*volume(labels, image), block_px=(16, 16))
+    monkeypatch.setattr("cellscribble.measure.whole.MAX_BOX_PIXELS", 1000)
+    for name, values in table(*volume(labels, image), block_px=(16, 16)).items():
+        assert values[1] == whole[name][1], name
+        needs_all = any(
+            word in name for word in ("Radius", "Convex", "Solidity", "Feret", "Zernike", "Median", "Quartile")
+        )
+        assert np.isnan(values[0]) if needs_all or "MAD" in name else values[0] == whole[name][0], name
+
+
 @pytest.mark.parametrize("shape", [(60, 70), (20, 30, 25)])
 def test_features_are_those_of_scikit_image(rng, shape):
     labels = make_labels(rng, shape)

@@ -187,6 +187,27 @@ def test_a_grey_plane_is_read_where_it_lies_and_a_colour_picture_is_split(tmp_pa
     assert names == {"c_DAPI.tif", "c_GFP.tif", "c_RFP.tif", "c_cellscribble.tif"}
 
 
+def test_a_channel_is_copied_with_the_brightness_that_its_file_says(tmp_path):
+    data = np.stack([disks()[0]] * 2).astype(np.uint16) * 20
+    twelve = {"extratags": [(281, "H", 1, 4095, True)], "photometric": "minisblack"}
+    tifffile.imwrite(tmp_path / "a.ome.tif", data, metadata={"axes": "CYX"}, **twelve)
+    model = write_model(tmp_path / "model.onnx", metadata(2, 2))
+    args = ["predict", str(tmp_path / "a.ome.tif"), "-m", str(model), "--cellprofiler"]
+    assert cellscribble([*args, "-o", str(tmp_path / "o")]) == 0
+    copied = tifffile.imread(tmp_path / "o" / "cellprofiler" / "a_GFP.tif")
+    np.testing.assert_allclose(copied * 4095, data[1], rtol=1e-6)
+    measured = [
+        "measure",
+        str(tmp_path / "o" / "a_labels.tif"),
+        str(tmp_path / "a.ome.tif"),
+        "-o",
+        str(tmp_path / "m"),
+    ]
+    assert cellscribble([*measured, "--channels", "DAPI,GFP"]) == 0
+    brightest = [float(row["Intensity_MaxIntensity_GFP"]) for row in rows(tmp_path / "m" / "MyExpt_Cells.csv")]
+    assert brightest == pytest.approx([4000 / 4095] * 2)
+
+
 def test_channels_of_any_type_are_copied_as_cellprofiler_would_see_them(tmp_path):
     data = np.stack([disks()[0]] * 2).astype(np.int32) * 40
     tifffile.imwrite(tmp_path / "a.ome.tif", data, metadata={"axes": "CYX"}, photometric="minisblack")
@@ -327,6 +348,9 @@ def test_every_kind_of_grey_file_is_measured_alike(tmp_path):
     images.mkdir()
     for dtype in (np.int16, np.int32, np.uint32, np.float64, bool):
         tifffile.imwrite(images / f"{np.dtype(dtype).name}.tif", (data * 50.0).astype(dtype), photometric="minisblack")
+    # Twelve bits in sixteen, and the file says so: its brightest value is 1.
+    twelve = {"extratags": [(281, "H", 1, 4095, True)], "photometric": "minisblack"}
+    tifffile.imwrite(images / "twelve.tif", (data * 12.0).astype(np.uint16), **twelve)
     Image.fromarray(np.dstack([data, data // 2 + 99]), "LA").save(images / "alpha.png")
     Image.fromarray(data).convert("P").save(images / "clear.png", transparency=0)
     Image.fromarray(data).save(images / 'Zellkern \u00e4, "x".png')
@@ -357,15 +381,16 @@ def test_more_objects_than_16_bits_hold_are_loaded_with_their_numbers(tmp_path):
     assert cellscribble(args) == 0
     labels = tifffile.imread(tmp_path / "o" / "cellprofiler" / "a_cellscribble.tif")
     assert (labels.dtype, labels.max()) == (np.uint32, side**2)
-    # Shapes of so many take CellProfiler two minutes.
+    # Zernike features of so many take CellProfiler two minutes.
     pipeline = tmp_path / "o" / "cellprofiler" / "measure.cppipe"
-    text, n = re.subn("(?m)(^MeasureObjectSizeShape:.*)enabled:True", r"\1enabled:False", pipeline.read_text("utf-8"))
+    text, n = re.subn("(?m)(^ *Calculate the Zernike features[?]:)Yes", r"\1No", pipeline.read_text("utf-8"))
     assert n == 1
     pipeline.write_text(text, encoding="utf-8")
     done = run(pipeline, tmp_path / "theirs")
     assert done.returncode == 0, done.stderr
     objects = rows(tmp_path / "theirs" / "MyExpt_Cells.csv")
     areas, (y, x) = np.bincount(labels.ravel())[1:], np.nonzero(labels)
+    assert [float(row["AreaShape_Area"]) for row in objects] == areas.tolist()
     sums = [float(row["Intensity_IntegratedIntensity_DAPI"]) for row in objects]
     np.testing.assert_allclose(sums, areas * 200 / 255, rtol=1e-6)
     centres = [float(row["Location_CenterMassIntensity_X_DAPI"]) for row in objects]

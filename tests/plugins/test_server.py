@@ -126,6 +126,32 @@ def test_a_program_that_does_not_start_says_why(plugin, task, tmp_path):
     old.chmod(0o755)
     with pytest.raises(RuntimeError, match="no command 'serve'"):
         plugin.ask_program(str(old), task)
+    # What it said the last time is no reason today.
+    old.write_text("#!/bin/sh\nexit 3\n")
+    os.utime(old, ns=(0, 0))
+    (log,) = (tmp_path / "temp").glob("cellscribble-*/*.log")
+    log.replace(plugin.server_place(str(old)).removesuffix(".json") + ".log")
+    with pytest.raises(RuntimeError, match=r"cannot be started as .* \(exit code 3\)"):
+        plugin.ask_program(str(old), task)
+
+
+@pytest.mark.parametrize("told", ["", "[1]", "{}", '{"port": 1}', '{"port": "x", "secret": 3}'])
+def test_what_is_no_word_of_a_server_is_none(plugin, tmp_path, told):
+    (tmp_path / "place.json").write_text(told)
+    assert plugin.connect(str(tmp_path / "place.json")) is None
+
+
+def test_arguments_reach_the_program_as_they_are_and_cellprofilers_python_does_not(plugin, tmp_path, monkeypatch):
+    """No shell looks at names, and the folders of CellProfiler's packages are not those of the program's."""
+    for name in ("PYTHONPATH", "PYTHONHOME"):
+        monkeypatch.setenv(name, str(tmp_path / "of CellProfiler"))
+    own = tmp_path / "own program"
+    own.write_text('#!/bin/sh\nprintf "%s\\n" "$@" "[$PYTHONPATH$PYTHONHOME]" >&2\nexit 4\n')
+    own.chmod(0o755)
+    odd = f"a \"b\" $(touch {tmp_path}/made) ; touch {tmp_path}/made; `x` 'c' *"
+    code, said = plugin.run_program(str(own), [odd, "-m", odd])
+    assert (code, said.splitlines()) == (4, ["predict", odd, "-m", odd, "[]"])
+    assert not (tmp_path / "made").exists()
 
 
 def test_a_folder_that_others_can_write_to_is_refused(plugin, task, tmp_path, capsys):

@@ -113,14 +113,17 @@ def module(
     return "RunCellScribble", revision, [image, name, own, model, *how, "No", "P", "No", "U", "Yes", 0]
 
 
-def test_what_lies_outside_of_a_mask_is_no_object(tmp_path):
-    """The first of three channels is masked; the others show the model what lies outside."""
+@pytest.mark.parametrize("masked", [0, 2])
+def test_what_lies_outside_of_a_mask_is_no_object(tmp_path, masked):
+    """One of three channels is masked; the others show the model what lies outside."""
     (tmp_path / "images").mkdir()
     data = noisy(1, np.uint8)
     save(tmp_path / "images" / "a.tif", data)
     model = write_model(tmp_path / "model.onnx", metadata(n_channels=3))
-    settings = {PROGRAM: program(tmp_path), MODEL: model, INPUT: "Part", MEASURED: "DNA"}
-    settings["Hidden"] = "2" + 2 * "\n    Select the next channel:DNA"
+    names = ["DNA"] * 3
+    names[masked] = "Part"
+    settings = {PROGRAM: program(tmp_path), MODEL: model, INPUT: names[0], MEASURED: "DNA"}
+    settings["Hidden"] = "2" + "".join(f"\n    Select the next channel:{name}" for name in names[1:])
     done = run(
         plugin_pipeline(tmp_path / "p.cppipe", settings, [crop("No")]), tmp_path / "out", "-i", tmp_path / "images"
     )
@@ -128,7 +131,8 @@ def test_what_lies_outside_of_a_mask_is_no_object(tmp_path):
 
     mask = np.zeros(data.shape, bool)
     mask[:, 4:50] = True
-    tifffile.imwrite(tmp_path / "b.tif", np.stack([data * mask, data, data]), imagej=True, metadata={"axes": "CYX"})
+    channels = np.stack([data * mask if k == masked else data for k in range(3)])
+    tifffile.imwrite(tmp_path / "b.tif", channels, imagej=True, metadata={"axes": "CYX"})
     assert cellscribble(["predict", str(tmp_path / "b.tif"), "-m", str(model), "-o", str(tmp_path / "ours")]) == 0
     whole = tifffile.imread(tmp_path / "ours" / "b_labels.tif")
     assert whole[~mask].any()
