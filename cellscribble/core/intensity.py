@@ -8,13 +8,14 @@ same code runs in training and in prediction.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from cellscribble.core.blocks import Slices
 from cellscribble.core.errors import InputError
 from cellscribble.core.volume import ImageVolume
 
@@ -23,6 +24,10 @@ MAX_SAMPLED_VALUES = 1 << 24
 """Pixels a channel that an image is fitted to; beyond, evenly spaced slabs stand for it."""
 
 N_SLABS = 16
+
+ROWS_APART = 7
+"""Has no divisor in common with `N_SLABS`: the rows of one plane after the other, which lie far apart."""
+
 
 Unreadable = tuple[type[Exception], ...]
 
@@ -132,29 +137,60 @@ def _dtype_maximum(sample: npt.NDArray[Any]) -> float:
 
 
 def _sample(image: ImageVolume, without: Unreadable) -> npt.NDArray[Any]:
-    n_pixels, length = image.n_pixels, image.spatial_shape[0]
-    if n_pixels <= MAX_SAMPLED_VALUES and not without:
-        return np.asarray(image.data)
-    # Whole slabs along the first spatial axis: they are contiguous in every file layout we read.
-    thickness = max(1, min(MAX_SAMPLED_VALUES, n_pixels) * length // n_pixels // N_SLABS)
-    starts = np.unique(np.linspace(0, length - thickness, N_SLABS).astype(int)).tolist()
-    slabs = _read(image, (slice(start, start + thickness) for start in starts), 1, without)
-    if n_pixels <= MAX_SAMPLED_VALUES or not _is_flat(slabs).any():
-        return slabs
+    """(C, n) or (C, *spatial) pixels: all, or some of everywhere, and never more than `MAX_SAMPLED_VALUES` at once."""
+    n_pixels, shape = image.n_pixels, image.spatial_shape
+    if n_pixels <= MAX_SAMPLED_VALUES:
+        try:
+            return np.asarray(image.data)
+        except without:
+            pass
+    slabs = {str(slab): slab for slab in (_slab(shape, n_pixels, k) for k in range(N_SLABS))}
+    sample = _read(image, slabs.values(), 1, without)
+    if n_pixels <= MAX_SAMPLED_VALUES or not _is_flat(sample).any():
+        return sample
     # On an almost empty slide they may lie beside all that there is: then every so-manieth pixel of the whole.
     step = math.ceil((n_pixels / MAX_SAMPLED_VALUES) ** (1 / image.ndim))
-    height = max(1, N_SLABS * thickness // step) * step
-    return _read(image, (slice(start, start + height) for start in range(0, length, height)), step, without)
+    return _read(image, _all_of(shape, step), step, without)
 
 
-def _read(image: ImageVolume, slabs: Iterable[slice], step: int, without: Unreadable) -> npt.NDArray[Any]:
-    """Every `step`-th pixel of some slabs of an image, one after the other; those that are damaged left out."""
+def _slab(shape: Sequence[int], n_pixels: int, k: int) -> Slices:
+    """The k-th of `N_SLABS` parts that lie apart: whole along all but the first axis, where that is not too much.
+
+    They are contiguous in every file layout we read. Of a volume whose planes are too large a part is some rows of one
+    plane, elsewhere in each.
+    """
+    length, inner = shape[0], math.prod(shape[1:])
+    at_most = min(MAX_SAMPLED_VALUES, n_pixels) // N_SLABS
+    thickness = max(1, at_most // inner)
+    start = int(np.linspace(0, length - thickness, N_SLABS)[k])
+    rest = tuple(slice(0, n) for n in shape[1:])
+    if inner > at_most and len(shape) > 1:
+        rest = _slab(shape[1:], at_most * N_SLABS, k * ROWS_APART % N_SLABS)
+    return slice(start, start + thickness), *rest
+
+
+def _all_of(shape: Sequence[int], step: int) -> Iterator[Slices]:
+    """Parts that hold every `step`-th pixel along each axis, counted from their own corner."""
+    inner, at_most = math.prod(shape[1:]), MAX_SAMPLED_VALUES // N_SLABS
+    if step * inner > at_most and len(shape) > 1:
+        for start in range(0, shape[0], step):
+            for rest in _all_of(shape[1:], step):
+                yield slice(start, start + 1), *rest
+        return
+    height = max(1, at_most // inner // step) * step
+    for start in range(0, shape[0], height):
+        yield slice(start, start + height), *(slice(0, n) for n in shape[1:])
+
+
+def _read(image: ImageVolume, parts: Iterable[Slices], step: int, without: Unreadable) -> npt.NDArray[Any]:
+    """(C, n): every `step`-th pixel of some parts of an image, one after the other; damaged parts are left out."""
     found: list[npt.NDArray[Any]] = []
     error: Exception | None = None
     thinned = (slice(None), *(slice(None, None, step),) * image.ndim)
-    for slab in slabs:
+    for part in parts:
         try:
-            found.append(np.asarray(image.data[:, slab])[thinned].copy())
+            pixels = np.asarray(image.data[(slice(None), *part)])[thinned]
+            found.append(pixels.reshape(len(pixels), -1).copy())
         except without as damage:
             error = damage
     if not found and error is not None:

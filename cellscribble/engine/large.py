@@ -126,7 +126,9 @@ class LargeRun:
             self._n_empty = int(known.empty["see"][own["see"]].sum())
         self._damaged |= {k: (self._steps.blocks.box(k), message) for (_, k), message in known.failed.items()}
         self._damaged |= {k: _told(facts) for (_, k), facts in known.facts.items()}
-        self._progress.expect({name: done[own[name]] for name, done in known.done.items()}, self._n_empty)
+        self._progress.expect(
+            {name: done[own[name]] for name, done in known.done.items()}, self._n_empty, len(self._damaged)
+        )
         run_stages(
             stages,
             self._crew.executor,
@@ -150,13 +152,14 @@ class LargeRun:
             self._damaged[k] = _told(facts)
         if stage == "see":
             self._n_empty += word == EMPTY
-        self._progress.finished(stage, self._n_empty)
+        self._progress.finished(stage, self._n_empty, len(self._damaged))
 
     def _failed(self, stage: str, k: int, error: BaseException) -> bool:
         if not (stage == "see" and self._steps.task.skip_damaged and isinstance(error, FileFormatError)):
             return False
         self._unfinished.journal.note(stage, k, FAILED, message=str(error))
         self._damaged[k] = (self._steps.blocks.box(k), str(error))
+        self._progress.finished(stage, self._n_empty, len(self._damaged))
         return True
 
 

@@ -24,9 +24,6 @@ FORMS = (AUTO, ZARR, TIFF)
 MAX_TIFF_PIXELS = 1 << 26
 """Labels of larger images are written as OME-Zarr, block by block; where a TIFF is wanted, as a tiled pyramid."""
 
-SMALL_FILE_BYTES = 4 << 20
-"""No image that large hides in a file that small."""
-
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -196,8 +193,6 @@ def _marked(job: Job, is_ours: Callable[[Job], bool]) -> Job:
 def _is_huge(image: Path | str) -> bool:
     """Whether the labels of an image are too large for a plain TIFF; its head tells."""
     try:
-        if isinstance(image, Path) and image.is_file() and image.stat().st_size < SMALL_FILE_BYTES:
-            return False
         return count_pixels(image) > MAX_TIFF_PIXELS
     except InputError:
         # It may open with --axes or --timepoint; if not, that is said when its turn comes.

@@ -30,19 +30,20 @@ class BlockProgress:
         self._say, self._n_pixels = say, n_pixels
         self._sizes: dict[str, int] = {}
         self._done: dict[str, int] = {}
-        self._n_empty = self._n_fresh = 0
+        self._n_empty = self._n_damaged = self._n_fresh = 0
         self._start = time.monotonic()
 
-    def expect(self, done: Mapping[str, npt.NDArray[np.bool_]], n_empty: int) -> None:
-        """Say of some steps which tasks are done, and how many blocks were empty."""
+    def expect(self, done: Mapping[str, npt.NDArray[np.bool_]], n_empty: int, n_damaged: int = 0) -> None:
+        """Say of some steps which tasks are done, and how many blocks were empty, or could not be read in part or at
+        all and were gone on without."""
         self._sizes |= {step: len(flags) for step, flags in done.items() if len(flags)}
         self._done |= {step: int(flags.sum()) for step, flags in done.items()}
-        self._n_empty = n_empty
+        self._n_empty, self._n_damaged = n_empty, n_damaged
 
-    def finished(self, step: str, n_empty: int) -> None:
+    def finished(self, step: str, n_empty: int, n_damaged: int = 0) -> None:
         """One task more is done."""
         self._done[step] += 1
-        self._n_empty = n_empty
+        self._n_empty, self._n_damaged = n_empty, n_damaged
         self._n_fresh += step == "see"
         work = sum(self._weight(s) for s in self._sizes)
         done = sum(self._weight(s) * self._done[s] / n for s, n in self._sizes.items())
@@ -55,7 +56,10 @@ class BlockProgress:
         done, size = self._done["see"], self._sizes["see"]
         if done == size:
             left = next((s for s, n in self._sizes.items() if self._done[s] < n), "")
-            return f"all {size} blocks seen" + (f", {left}" if left else "")
+            return f"all {size} blocks seen{self._kinds()}" + (f", {left}" if left else "")
         speed = self._n_fresh / size * self._n_pixels / 1e6 / max(time.monotonic() - self._start, 1e-3)
-        empty = f", {self._n_empty} empty" if self._n_empty else ""
-        return f"{done} of {size} blocks{empty}, {size - done} left, {speed:.2g} Mpixel/s"
+        return f"{done} of {size} blocks{self._kinds()}, {size - done} left, {speed:.2g} Mpixel/s"
+
+    def _kinds(self) -> str:
+        kinds = {"empty": self._n_empty, "damaged": self._n_damaged}
+        return "".join(f", {n} {kind}" for kind, n in kinds.items() if n)

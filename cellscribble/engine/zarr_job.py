@@ -44,7 +44,7 @@ from cellscribble.infer.predict import segmenter_of
 from cellscribble.infer.runner import CPU, usable_cores
 from cellscribble.io.atomic import save_json, writing
 from cellscribble.io.images import is_file_url
-from cellscribble.io.ome_zarr_read import metadata_sha256
+from cellscribble.io.ome_zarr_read import chunks_sha256, metadata_sha256
 from cellscribble.io.pictures import save_png
 from cellscribble.io.remote import is_url
 from cellscribble.io.remote_file import remote_state
@@ -202,14 +202,15 @@ def _plain(outcome: Outcome, block_px: list[int]) -> dict[str, Any]:
 def fingerprint(path: Path | str) -> dict[str, Any]:
     """What tells that a file or store is no longer the one it was, without reading all of it.
 
-    Of a store only the metadata are looked at: chunks that change under a run are not noticed.
+    Of a store on a disk the metadata and some chunks all over it are looked at, of one behind a URL the metadata.
     """
     if isinstance(path, Path) and path.is_file():
         status = path.stat()
         return {"bytes": status.st_size, "modified_ns": status.st_mtime_ns}
     if is_file_url(path):
         return {"remote_sha256": remote_state(path)}
-    return {"metadata_sha256": metadata_sha256(path)}
+    found = {"metadata_sha256": metadata_sha256(path)}
+    return found if is_url(path) else found | {"chunks_sha256": chunks_sha256(Path(path))}
 
 
 @contextmanager

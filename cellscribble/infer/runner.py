@@ -165,7 +165,10 @@ class Runner:
             providers = [(CUDA, {"cudnn_conv_algo_search": "HEURISTIC"}), CPU]
         try:
             with _quiet(self._ort, active=len(providers) > 1):
-                return self._ort.InferenceSession(str(path), options, providers=providers)
+                session = self._ort.InferenceSession(str(path), options, providers=providers)
+            # A device that fails in the middle ends the run: ONNX Runtime would say so on stdout and go on on the CPU.
+            session.disable_fallback()
+            return session
         except self._failures() as error:
             raise ModelError(
                 f"ONNX Runtime {self._ort.__version__} cannot load {path} ({_first_line(error)}); "

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import zarr
+from zarr.storage import LocalStore
 
 from cellscribble.core.errors import CellScribbleError, FileFormatError, InputError
 from cellscribble.core.volume import ImageVolume, PyramidLevel
@@ -22,6 +25,8 @@ RGB_COLOURS = ("FF0000", "00FF00", "0000FF")
 """Colours of the channels of a colour picture, as converters of slides write them."""
 
 _NO_STAIN = re.compile(r"(channel)?[ :_]*[\d:]*|r(ed)?|g(reen)?|b(lue)?")
+
+SAMPLED_CHUNKS = 256
 
 LAZY_BYTES = 256 << 20
 """Images larger than this (unpacked) are read piece by piece."""
@@ -107,16 +112,41 @@ def metadata_sha256(path: Path | str) -> str:
     CellScribbleError
         As `open_ome_zarr`.
     """
-    node = open_node(path)
-    arrays = []
-    if isinstance(node, zarr.Group):
-        node, _ = _first_series(node, path)
-        datasets = _multiscale(_ome_attributes(node), node, path)["datasets"]
-        arrays = [_array(node, one, path, level) for level, one in enumerate(datasets[:1])]
-    else:
-        arrays = [node]
-    parts = [node.attrs.asdict(), *(one.metadata.to_dict() for one in arrays)]
+    node, array = _finest(path)
+    parts = [node.attrs.asdict(), array.metadata.to_dict()]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def chunks_sha256(path: Path) -> str:
+    """Of sizes and times of `SAMPLED_CHUNKS` chunks all over an image on a disk: what tells that it was written anew.
+
+    A few chunks that change between these are not noticed. Raises as `open_ome_zarr`.
+    """
+    _, array = _finest(path)
+    store = array.store_path.store
+    assert isinstance(store, LocalStore)
+    sizes = array.shards or array.chunks
+    counts = [-(-n // size) for n, size in zip(array.shape, sizes, strict=True)]
+    n_chunks = math.prod(counts)
+    state = []
+    for k in range(min(n_chunks, SAMPLED_CHUNKS)):
+        at = np.unravel_index(k * (n_chunks - 1) // max(1, min(n_chunks, SAMPLED_CHUNKS) - 1), counts)
+        key = array.metadata.encode_chunk_key(tuple(map(int, at)))
+        try:
+            status = Path(store.root, array.path, key).stat()
+            state.append((key, status.st_size, status.st_mtime_ns))
+        except OSError:
+            state.append((key, 0, 0))  # all background
+    return hashlib.sha256(json.dumps(state).encode()).hexdigest()
+
+
+def _finest(path: Path | str) -> tuple[zarr.Group | zarr.Array[Any], zarr.Array[Any]]:
+    """The node at a path, or of its first series, and the array of its finest level."""
+    node = open_node(path)
+    if not isinstance(node, zarr.Group):
+        return node, node
+    node, _ = _first_series(node, path)
+    return node, _array(node, _multiscale(_ome_attributes(node), node, path)["datasets"][0], path, 0)
 
 
 def _open_array(

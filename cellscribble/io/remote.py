@@ -152,11 +152,16 @@ def _part(found: Buffer | None, byte_range: ByteRequest | None) -> Buffer | None
     return found
 
 
+_BOTOCORE_CONNECTION = {("botocore.exceptions", name) for name in ("HTTPClientError", "ConnectionError")}
+
+
 def _may_pass(error: Exception) -> bool:
     """Whether it may work a moment later."""
     status = getattr(error, "status", None)
     if isinstance(status, int) and 400 <= status < 500:
         return status in _TRY_LATER
-    # aiohttp's errors are not all OSErrors, and it is there only if it is used.
-    ours = type(error).__module__.startswith("aiohttp")
+    # aiohttp's and botocore's errors are not all OSErrors, and the packages are there only if they are used. What else
+    # botocore raises, such as missing credentials, does not pass.
+    kinds = {(kind.__module__, kind.__name__) for kind in type(error).__mro__}
+    ours = type(error).__module__.startswith("aiohttp") or bool(kinds & _BOTOCORE_CONNECTION)
     return ours or (isinstance(error, OSError | TimeoutError) and not isinstance(error, PermissionError))

@@ -107,7 +107,8 @@ def _chunks(array: zarr.Array[Any], window: Slices) -> Iterator[tuple[Path, Slic
 
 
 def _write(path: Path, packed: bytes) -> None:
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.partial")
+    # As zarr itself names them: what a killed process leaves is known by it and removed (`engine.publish`).
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(16)}.partial")
     try:
         try:
             temporary.write_bytes(packed)

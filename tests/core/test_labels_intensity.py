@@ -58,6 +58,39 @@ def test_sparse_spots_use_the_full_range():
     assert fit_intensity(ImageVolume(data, "CYX"), IntensityRule()) == Intensity((0.0,), (200.0,))
 
 
+class Counted:
+    """An array that knows the most that was read of it at once."""
+
+    def __init__(self, data):
+        self.data, self.shape, self.dtype, self.ndim, self.most = data, data.shape, data.dtype, data.ndim, 0
+
+    def __getitem__(self, place):
+        part = self.data[place]
+        self.most = max(self.most, part.size)
+        return part
+
+
+@pytest.mark.parametrize("shape", [(1, 900, 700), (1, 30, 200, 160), (2, 3, 400, 300), (1, 40, 30, 20)])
+@pytest.mark.parametrize("empty", [False, True])
+def test_of_a_large_image_never_more_than_the_limit_is_read_at_once(monkeypatch, shape, empty, rng):
+    """Also of a volume each of whose planes is larger than the limit."""
+    monkeypatch.setattr(intensity, "MAX_SAMPLED_VALUES", 16_000)
+    data = np.sort(rng.integers(0, 250, shape).astype(np.uint8), axis=-2)  # brighter further down
+    if empty:
+        data[:] = 3
+        data[..., shape[-2] // 2 :, shape[-1] // 2 :] = 200
+    counted = Counted(data)
+    axes = "CYX" if len(shape) == 3 else "CZYX"
+    fitted = fit_intensity(ImageVolume(counted, axes), IntensityRule("percentile", 1.0, 99.0))
+    assert counted.most <= 16_000 * shape[0]
+    if empty:
+        assert fitted.low[0] == 3
+        assert fitted.high[0] in (4.0, 200.0)
+    else:
+        expected = np.percentile(data.reshape(shape[0], -1), [1, 99], axis=1)
+        np.testing.assert_allclose([fitted.low, fitted.high], expected, atol=12)
+
+
 @pytest.mark.parametrize("shape", [(3, 700, 300), (2, 100, 60, 60)])
 def test_cells_beside_all_slabs_of_an_almost_empty_image_are_found(monkeypatch, shape):
     monkeypatch.setattr(intensity, "MAX_SAMPLED_VALUES", 20_000)

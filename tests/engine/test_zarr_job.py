@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,18 +18,23 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cellscribble.bundle import open_model
 from cellscribble.core import intensity
 from cellscribble.core.errors import FileFormatError, InputError, OutputError
 from cellscribble.core.volume import ImageVolume
 from cellscribble.engine import outputs, steps
 from cellscribble.engine.batch import predict_files
+from cellscribble.engine.finish import stitch
 from cellscribble.engine.options import PredictOptions
+from cellscribble.engine.zarr_job import fingerprint
 from cellscribble.infer.predict import predict
 from cellscribble.infer.runner import Runner
-from cellscribble.io import ome_zarr_read
+from cellscribble.io import ome_zarr, ome_zarr_read, zarr_chunks
 from cellscribble.io.images import open_image
 from cellscribble.io.ome_zarr import write_ome_zarr
-from tests.infer.analytic import disks
+from cellscribble.io.ome_zarr_metadata import RGB_NAMES
+from tests.engine.conftest import OBJECTS
+from tests.infer.analytic import disks, metadata, write_model
 from tests.segment.test_blocks import assert_same_objects, blobs
 
 
@@ -61,6 +67,10 @@ def segment(path: Path, model, **options):
     return job, heard
 
 
+def nothing(event, /, **fields):
+    pass
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
@@ -81,9 +91,15 @@ def test_any_block_gives_the_labels_and_the_probability_of_the_whole(models, tmp
     pixels = picture(shape, data.draw(st.integers(0, 10**6)), data.draw(st.floats(2, 14)))
     model = models[ndim]
     whole = predict(ImageVolume(pixels, model.metadata.axes), model, device="cpu")
-    path = write(tmp_path_factory.mktemp("slide"), pixels)
-    skip_empty = data.draw(st.booleans())
-    job, _ = segment(path, model, block_px=block, probability=True, skip_empty=skip_empty)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ome_zarr, "CHUNK_PX", {ndim: tuple(data.draw(st.integers(7, 80)) for _ in shape)})
+        path = write(tmp_path_factory.mktemp("slide"), pixels)
+    skip_empty, version = data.draw(st.booleans()), data.draw(st.sampled_from(["0.4", "0.5"]))
+    options = {"block_px": block, "probability": True, "skip_empty": skip_empty, "ome_zarr": version}
+    n_shards = data.draw(st.integers(1, 3))
+    for i in range(1, n_shards + 1) if n_shards > 1 else ():
+        segment(path, model, shard=(i, n_shards), **options)
+    (job,) = stitch(path.parent, nothing) if n_shards > 1 else [segment(path, model, **options)[0]]
     assert_same_objects(np.asarray(open_image(job.labels).data)[0], whole.labels)
     if not skip_empty:  # of an empty block the network was not asked
         found = np.asarray(open_image(job.probability).data)
@@ -92,6 +108,27 @@ def test_any_block_gives_the_labels_and_the_probability_of_the_whole(models, tmp
     assert sorted(p.name for p in path.parent.iterdir()) == [
         "slide.zarr", "slide_labels.json", "slide_labels.zarr", "slide_probability.zarr",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("n_channels", [2, 3])
+def test_channels_and_colours_are_seen_together_whatever_the_block(tmp_path, n_channels):
+    """Each channel shows a third of the cells, so the mean of all is needed."""
+    rgb = {"is_rgb": True, "channels": ("red", "green", "blue")} if n_channels == 3 else {}
+    meta = metadata(2, n_channels, segmenter_parameters=OBJECTS | {"threshold": 0.2}, **rgb)
+    model = open_model(write_model(tmp_path / "model.onnx", meta))
+    pixels = np.concatenate([picture((150, 170), seed) for seed in range(n_channels)])
+    path = tmp_path / "slide.zarr"
+    names = RGB_NAMES if n_channels == 3 else ("a", "b")
+    write_ome_zarr(path, pixels, "CYX", kind="image", channel_names=names)
+    image = open_image(path)
+    assert image.is_rgb == (n_channels == 3)
+    whole = predict(image, model, device="cpu")
+    assert whole.n_objects > 5
+    for block_px in ((32,), (50, 90)):
+        job, _ = segment(path, model, block_px=block_px, overwrite=True, probability=True, skip_empty=False)
+        assert_same_objects(np.asarray(open_image(job.labels).data)[0], whole.labels)
+        found = np.asarray(open_image(job.probability).data) / 255
+        np.testing.assert_allclose(found, whole.probability, atol=0.5 / 255 + 1e-5)
 
 
 @pytest.mark.parametrize("block", [(3, 20, 26), (64, 12, 40)])
@@ -220,6 +257,46 @@ def test_another_setting_starts_anew_and_says_so(models, tmp_path, monkeypatch):
     assert chunks(job.labels) == chunks(other.labels)
 
 
+def test_an_image_that_was_written_anew_is_not_gone_on_with(models, tmp_path, monkeypatch):
+    """Of the same size and with the same metadata: its chunks tell."""
+    path = write(tmp_path, picture((200, 200), 2))
+    before = fingerprint(path)
+    assert fingerprint(path) == before
+    with monkeypatch.context() as patch:
+        patch.setattr(steps.Number, "__call__", lambda self, k: (_ for _ in ()).throw(Killed()))
+        with pytest.raises(Killed):
+            segment(path, models[2], block_px=(64,))
+    write(tmp_path, picture((200, 200), 9))
+    assert fingerprint(path) != before
+    job, _ = segment(path, models[2], block_px=(64,))
+    other, _ = segment(write(tmp_path, picture((200, 200), 9), "other"), models[2], block_px=(64,))
+    assert chunks(job.labels) == chunks(other.labels)
+
+
+def test_a_chunk_that_a_killed_writer_left_half_written_is_not_published(models, tmp_path, monkeypatch):
+    path = write(tmp_path, picture((200, 200), 2))
+    straight, _ = segment(write(tmp_path, picture((200, 200), 2), "straight"), models[2], block_px=(64,))
+    with monkeypatch.context() as patch:
+        killed = SimpleNamespace(replace=lambda *paths: (_ for _ in ()).throw(Killed()))
+        patch.setattr(zarr_chunks, "os", killed)
+        with pytest.raises(Killed):
+            segment(path, models[2], block_px=(64,))
+    assert list((tmp_path / "slide_labels.unfinished").rglob("*.partial"))
+    job, _ = segment(path, models[2], block_px=(64,))
+    assert chunks(job.labels) == chunks(straight.labels)
+
+
+def test_more_objects_than_16_bits_hold_have_numbers_of_32(models, tmp_path):
+    dot = np.zeros((8, 8), np.uint8)
+    dot[2:6, 2:6] = 200
+    n = 257
+    path = write(tmp_path, np.kron(np.ones((n, n), np.uint8), dot)[np.newaxis])
+    job, _ = segment(path, models[2], block_px=(1024,))
+    labels = np.asarray(open_image(job.labels).data)[0]
+    assert (labels.dtype, int(labels.max())) == (np.uint32, n * n)
+    assert np.unique(labels).size == n * n + 1
+
+
 def test_a_damaged_block_is_named_and_left_out_only_if_asked(models, tmp_path, monkeypatch):
     monkeypatch.setattr(ome_zarr_read, "LAZY_BYTES", 0)
     path = write(tmp_path, np.tile(picture((512, 512), 4), (1, 2, 2)))
@@ -230,6 +307,9 @@ def test_a_damaged_block_is_named_and_left_out_only_if_asked(models, tmp_path, m
     record = json.loads(job.provenance.read_text())
     boxes = [d["box_px"] for d in record["damaged"]]
     assert [[512, 768], [0, 256]] in boxes
+    words = [fields["words"] for event, fields in heard if event == "progress"]
+    assert any("damaged" in text for text in words)
+    assert words[-1].startswith("all 16 blocks seen")
     assert "could not be read" in " ".join(dict(heard)["done"]["notes"])
     labels = np.asarray(open_image(job.labels).data)[0]
     assert not labels[512:, :512].any()
@@ -309,7 +389,6 @@ def test_results_that_exist_are_refused_and_replaced_if_asked(models, tmp_path):
 
 
 def test_a_huge_tiff_becomes_a_store_of_labels(models, tmp_path, monkeypatch):
-    monkeypatch.setattr(outputs, "SMALL_FILE_BYTES", 0)
     monkeypatch.setattr(outputs, "MAX_TIFF_PIXELS", 48 * 64 - 1)
     tifffile.imwrite(tmp_path / "huge.tif", disks()[0])
     (job,) = predict_files(
@@ -355,9 +434,9 @@ def test_a_killed_program_goes_on_where_it_was(models, tmp_path):
 def test_an_image_whose_only_speck_lies_on_a_block_face_and_is_too_small_has_no_objects(models, tmp_path):
     pixels = np.zeros((1, 64, 64), np.uint8)
     pixels[0, 30:34, 30:34] = 200
-    metadata = models[2].metadata
-    settings = {**metadata.segmenter_parameters, "smallest_object_px": 100}
-    model = dataclasses.replace(models[2], metadata=dataclasses.replace(metadata, segmenter_parameters=settings))
+    own = models[2].metadata
+    settings = {**own.segmenter_parameters, "smallest_object_px": 100}
+    model = dataclasses.replace(models[2], metadata=dataclasses.replace(own, segmenter_parameters=settings))
     job, _ = segment(write(tmp_path, pixels), model, block_px=(32,))
     assert json.loads(job.provenance.read_text())["n_objects"] == 0
     assert not np.asarray(open_image(job.labels).data).any()
