@@ -294,8 +294,8 @@ def test_a_disk_that_is_full_ends_the_run_with_one_line_and_the_run_goes_on(mode
     ]  # fmt: skip
 
     def full():
-        # No file beyond 3000 bytes: the system refuses as it does on a full disk.
-        resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+        # No file beyond 5000 bytes: the system refuses as it does on a full disk.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
 
     ended = subprocess.run(command, capture_output=True, text=True, preexec_fn=full)
     assert ended.returncode == 1
