@@ -285,7 +285,7 @@ def test_what_can_hold_no_labels_is_refused_and_says_why(models, tmp_path):
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such limit")
 def test_a_disk_that_is_full_ends_the_run_with_one_line_and_the_run_goes_on(models, tmp_path):
-    pixels = np.tile(picture((500, 500), 6), (1, 2, 2))
+    pixels = np.tile(picture((500, 500), 6), (1, 4, 4))
     straight, _ = segment(write(tmp_path, pixels, "straight"), models[2], block_px=(128,))
     path = write(tmp_path, pixels)
     command = [
