@@ -64,7 +64,7 @@ class _InCells:
         for cell in self._cells(window):
             place = relative(cell, window)
             try:
-                with reading(self._image):
+                with reading(self._image, cell):
                     out[:-1][(slice(None), *place)] = self._image.data[(slice(None), *cell)]
             except FileFormatError as error:
                 out[-1][place] = 1

@@ -108,7 +108,7 @@ class See:
         block = padded_block(self.grid, k, self.meta.halo_px, self.meta.stride_multiple)
         mended = None
         try:
-            with reading(self.image):
+            with reading(self.image, block.read):
                 pixels = read_padded(self.image.data, block.read)
         except FileFormatError:
             if not self.skip_damaged:

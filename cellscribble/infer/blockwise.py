@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cellscribble.bundle import Model
-from cellscribble.core.blocks import padded_shape, plan_blocks, read_padded
+from cellscribble.core.blocks import Slices, padded_shape, plan_blocks, read_padded
 from cellscribble.core.errors import CellScribbleError, FileFormatError, InputError, OutputError
 from cellscribble.core.intensity import fit_intensity
 from cellscribble.core.volume import ImageVolume
@@ -74,7 +74,7 @@ def predict_probability(
     blocks = list(plan_blocks(shape, block, meta.halo_px, meta.stride_multiple))
     out = allocate((len(meta.classes), *shape))
     for n_done, piece in enumerate(blocks, start=1):
-        with reading(image):
+        with reading(image, piece.read):
             pixels = read_padded(image.data, piece.read)
         out[(slice(None), *piece.write)] = runner(intensity.apply(pixels), piece.keep)
         if progress is not None:
@@ -83,8 +83,11 @@ def predict_probability(
 
 
 @contextmanager
-def reading(image: ImageVolume) -> Iterator[None]:
-    """Turn what codecs say of damage in `image`, when it is read, into a FileFormatError that names it."""
+def reading(image: ImageVolume, window: Slices | None = None) -> Iterator[None]:
+    """Turn what codecs say of damage in `image`, when it is read, into a FileFormatError that names it.
+
+    window : (*spatial) what is read, if not all; it may pass the image's ends
+    """
     try:
         yield
     except CellScribbleError:
@@ -92,7 +95,9 @@ def reading(image: ImageVolume) -> Iterator[None]:
     except READ_ERRORS as error:
         if isinstance(image.data, np.ndarray):
             raise
-        raise FileFormatError(f"image {image.name!r} cannot be read to its end ({error}); copy it again") from error
+        ends = zip(image.axes[1:].lower(), window or (), image.spatial_shape, strict=window is not None)
+        where = ", ".join(f"{axis} {max(s.start, 0)} to {min(s.stop, n)}" for axis, s, n in ends) or "to its end"
+        raise FileFormatError(f"image {image.name!r} cannot be read {where} ({error}); copy it again") from error
 
 
 def allocate(shape: tuple[int, ...]) -> npt.NDArray[np.float32]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import re
@@ -27,6 +28,9 @@ RGB_COLOURS = ("FF0000", "00FF00", "0000FF")
 _NO_STAIN = re.compile(r"(channel)?[ :_]*[\d:]*|r(ed)?|g(reen)?|b(lue)?")
 
 SAMPLED_CHUNKS = 256
+
+LEVELS_DIFFER = 0.1
+"""From what their scales say, at most: many writers round each size down, and the scale not at all."""
 
 LAZY_BYTES = 256 << 20
 """Images larger than this (unpacked) are read piece by piece."""
@@ -75,6 +79,8 @@ def open_ome_zarr(
     plan = plan_axes(letters, array.shape, timepoint)
     size, words = _pixel_size(letters, units, place.scale).spatial(plan.axes[1:])
     pyramid = _pyramid(node, multiscale, level, array)
+    levels = _levels(pyramid, multiscale, plan, level, size)
+    _check_levels(levels, plan.axes[1:], path, level)
     data = to_canonical(_loaded(pyramid, path, lazy), plan)
     names = channel_names(node)
     return ImageVolume(
@@ -85,8 +91,24 @@ def open_ome_zarr(
         is_rgb=data.dtype == "uint8" and data.shape[0] == 3 and _is_colour_picture(attributes, names),
         channel_names=names if len(names) == data.shape[0] else (),
         origin=f"axes {letters} from {source}, {words}{series}",
-        levels=_levels(pyramid, multiscale, plan, level, size),
+        levels=levels,
     )
+
+
+def _check_levels(levels: Sequence[PyramidLevel], axes: str, path: Path | str, level: int) -> None:
+    """Raise FileFormatError where the shape of a level is far from what the scales make of that of the one before.
+
+    Scales that do not change from level to level say nothing: some writers give 1 for all.
+    """
+    for number, (fine, coarse) in enumerate(itertools.pairwise(levels), start=level + 1):
+        for axis, n, m, a, b in zip(axes, fine.shape, coarse.shape, fine.scale, coarse.scale, strict=True):
+            expected = n * a / b
+            if b != a and abs(m - expected) > max(2.0, LEVELS_DIFFER * expected):
+                raise FileFormatError(
+                    f"{path} contradicts itself: along {axis} level {number - 1} has {n} px and level {number} {m}, "
+                    f"but by their scales ({a:g}, {b:g}) that were {expected:.0f}; its shape or its scale is wrong: "
+                    f"convert the image again, or try --level {number}"
+                )
 
 
 def open_node(path: Path | str) -> zarr.Group | zarr.Array[Any]:

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import math
+import re
 import signal
 import subprocess
 import sys
@@ -29,12 +30,13 @@ from cellscribble.engine.options import PredictOptions
 from cellscribble.engine.zarr_job import fingerprint
 from cellscribble.infer.predict import predict
 from cellscribble.infer.runner import Runner
-from cellscribble.io import ome_zarr, ome_zarr_read, zarr_chunks
+from cellscribble.io import ome_zarr, ome_zarr_read, tiff_read, zarr_chunks
 from cellscribble.io.images import open_image
 from cellscribble.io.ome_zarr import write_ome_zarr
 from cellscribble.io.ome_zarr_metadata import RGB_NAMES
 from tests.engine.conftest import OBJECTS
 from tests.infer.analytic import disks, metadata, write_model
+from tests.io.test_tiff_lazy import slide, write_slide
 from tests.segment.test_blocks import assert_same_objects, blobs
 
 
@@ -404,6 +406,51 @@ def test_a_huge_tiff_becomes_a_store_of_labels(models, tmp_path, monkeypatch):
 
 def noted_bytes(unfinished):
     return sum(path.stat().st_size for path in unfinished.glob("journal*.txt"))
+
+
+def test_a_damaged_tile_of_a_tiff_is_named_and_left_out_only_if_asked(models, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tiff_read, "LAZY_BYTES", 0)
+    monkeypatch.setattr(outputs, "MAX_TIFF_PIXELS", 100)
+    path, tile_px = tmp_path / "a.tif", 256
+    tifffile.imwrite(path, np.tile(picture((500, 500), 6), (1, 2, 2))[0], tile=(tile_px,) * 2, compression="zlib")
+    with tifffile.TiffFile(path) as tiff:
+        (start, size) = tiff.pages.first.dataoffsets[5], tiff.pages.first.databytecounts[5]
+    data = bytearray(path.read_bytes())
+    data[start : start + size] = b"\xff" * size
+    path.write_bytes(data)
+    with pytest.raises(FileFormatError, match="image 'a' cannot be read"):
+        segment(path, models[2], block_px=(300,))
+    job, _ = segment(path, models[2], block_px=(300,), on_error="skip")
+    told = np.zeros((1000, 1000), bool)
+    for damage in json.loads(job.provenance.read_text())["damaged"]:
+        assert re.search(r"cannot be read y \d+ to \d+, x \d+ to \d+ \(", damage["why"])
+        told[tuple(slice(*s) for s in damage["box_px"])] = True
+    inside = np.zeros_like(told)
+    inside[256:512, 256:512] = True
+    assert told[inside].all()
+    assert not np.asarray(open_image(job.labels).data)[0][inside].any()
+    assert not told[:240].any()
+
+
+@pytest.mark.parametrize(("kind", "name"), [("jpeg", "a.svs"), ("jpeg2000", "a.svs"), ("ome", "a.ome.tif")])
+def test_a_slide_is_segmented_by_blocks_as_its_pixels_are_whole(tmp_path, monkeypatch, kind, name):
+    monkeypatch.setattr(tiff_read, "LAZY_BYTES", 0)
+    monkeypatch.setattr(outputs, "MAX_TIFF_PIXELS", 100)
+    write_slide(tmp_path / name, kind, slide())
+    monkeypatch.chdir(tmp_path)
+    objects = OBJECTS | {"threshold": 0.75}
+    meta = metadata(
+        2, 3, is_rgb=True, channels=("red", "green", "blue"), pixel_size_um=(0.5, 0.5), segmenter_parameters=objects
+    )
+    model = open_model(write_model(tmp_path / "model.onnx", meta))
+    job, _ = segment(tmp_path / name, model, block_px=(100, 130))
+    assert job.by_blocks
+    image = open_image(tmp_path / name)
+    whole = predict(image.with_data(np.asarray(image.data[...])), model, device="cpu")
+    assert_same_objects(np.asarray(open_image(job.labels).data)[0], whole.labels)
+    assert whole.n_objects > 3
+    assert [level.shape for level in open_image(job.labels).levels] == [level.shape for level in image.levels]
 
 
 @pytest.mark.slow

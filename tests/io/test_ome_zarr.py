@@ -191,6 +191,31 @@ def test_metadata_that_do_not_fit_the_arrays_are_an_error(tmp_path, version, cha
         open_image(path)
 
 
+@VERSIONS
+def test_an_array_that_says_it_is_larger_than_it_is_is_named(tmp_path, version):
+    path = tmp_path / "a.zarr"
+    write_ome_zarr(path, np.ones((1, 400, 500), np.uint8), "CYX", kind="image", version=version, n_levels=3)
+    header = path / "0" / (".zarray" if version == "0.4" else "zarr.json")
+    told = json.loads(header.read_text())
+    told["shape"] = [1, 800, 500]
+    header.write_text(json.dumps(told))
+    with pytest.raises(FileFormatError, match=r"along Y level 0 has 800 px and level 1 200, .* --level 1"):
+        open_image(path)
+    assert open_image(path, level=1).spatial_shape == (200, 250)
+
+
+def test_levels_whose_sizes_were_rounded_or_whose_scales_say_nothing_open(tmp_path):
+    path = tmp_path / "a.zarr"
+    write_ome_zarr(path, np.ones((1, 333, 1), np.uint8), "CYX", kind="image", n_levels=6)
+    assert len(open_image(path).levels) == 6
+    group = zarr.open_group(str(path), mode="r+")
+    attributes = group.attrs.asdict()
+    for dataset in attributes["multiscales"][0]["datasets"]:
+        dataset["coordinateTransformations"] = [{"type": "scale", "scale": [1.0, 1.0, 1.0]}]
+    group.attrs.put(attributes)
+    assert len(open_image(path).levels) == 6
+
+
 def test_a_coarser_level_that_is_missing_is_no_reason_to_refuse_the_image(tmp_path):
     path = tmp_path / "a.zarr"
     write_ome_zarr(path, np.ones((1, 40, 50), np.uint8), "CYX", kind="image", n_levels=4)

@@ -156,3 +156,27 @@ def test_what_a_url_is(text, expected):
 )
 def test_an_image_at_a_url_is_named_after_its_folder(url, name):
     assert image_name(url) == name
+
+
+def error_of(module: str, *names: str) -> Exception:
+    """An error whose class and its bases are called so, as those of a package that is not installed here."""
+    kind: type[Exception] = Exception
+    for name in names:
+        kind = type(name, (kind,), {"__module__": module})
+    return kind()
+
+
+@pytest.mark.parametrize(
+    ("error", "may_pass"),
+    [
+        (error_of("botocore.exceptions", "BotoCoreError", "ConnectionError", "EndpointConnectionError"), True),
+        (error_of("botocore.exceptions", "BotoCoreError", "HTTPClientError", "ConnectionClosedError"), True),
+        (error_of("botocore.exceptions", "BotoCoreError", "NoCredentialsError"), False),
+        (error_of("aiohttp.client_exceptions", "ClientError", "ServerDisconnectedError"), True),
+        (ConnectionResetError(), True),
+        (PermissionError(), False),
+        (KeyError("a"), False),
+    ],
+)
+def test_lost_connections_are_tried_again_and_nothing_else(error, may_pass):
+    assert remote._may_pass(error) is may_pass
