@@ -56,7 +56,7 @@ def _parse_groups(ctx: click.Context, param: click.Parameter, value: str) -> tup
     metavar="GROUPS",
     default="",
     callback=_parse_groups,
-    help=f"{','.join(GROUPS)}, or one of them, of images to {MAX_PIXELS / 1e6:.0f} megapixels; slow.",
+    help=f"{','.join(GROUPS)}, or one of them, of images to {MAX_PIXELS / 1e6:.1f} megapixels; slow.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace tables that exist.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines on stdout.")
