@@ -21,7 +21,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from unittest.mock import patch
@@ -40,35 +40,55 @@ from cellscribble.train.timing import reserved_s
 
 SET, STROKES = "dsb_fluo", "30"
 PACES = Path(__file__).with_name("paces.csv")
-COLUMNS = ("set", "method", "step_s", "refresh_s", "score_s", "machine", "date")
-OPENING_S = 3.0
-"""Until the first step: opening the files, the network, a first measurement."""
+COLUMNS = ("set", "method", "step_s", "refresh_s", "score_s", "opening_s", "machine", "date")
 
 
-def measured_pace(folders: list[Path]) -> Speed:
-    """Seconds of a step, an ensembling of all images, and a score: medians over finished runs of one method."""
-    steps, refreshes, scores = [], [], []
+@dataclass(frozen=True, slots=True)
+class RunPace(Speed):
+    """How fast a method trains, and how long it takes until its first step.
+
+    opening_s : opening the files, what a method makes of the strokes first, a first measurement
+    """
+
+    opening_s: float = 0.0
+
+
+def measured_pace(folders: list[Path]) -> RunPace:
+    """Medians over finished runs of one method.
+
+    Raises
+    ------
+    ValueError
+        If no epoch was without ensembling and score: the budget was too short to measure by.
+    """
+    steps, refreshes, scores, openings = [], [], [], []
     for folder in folders:
-        schedule = Schedule(**load_state(folder / LAST, torch.device("cpu"))[1]["schedule"])
+        facts = load_state(folder / LAST, torch.device("cpu"))[1]
+        schedule = Schedule(**facts["schedule"])
         with open(folder / "history.csv", newline="") as file:
             rows = list(csv.DictReader(file))
         ensembled = [bool(r.get("edge_level") or r.get("relabelled")) for r in rows]
         pairs = list(zip(rows, ensembled, strict=True))
-        plain = median(float(r["seconds"]) for r, e in pairs if not r["holdout_score"] and not e)
+        openings.append(facts["elapsed_s"] - sum(float(r["seconds"]) for r in rows))
+        alone = [float(r["seconds"]) for r, e in pairs if not r["holdout_score"] and not e]
+        if not alone:
+            raise ValueError(f"{folder} has {len(rows)} epochs, none of steps alone; measure with a longer budget")
+        plain = median(alone)
         steps.append(plain / schedule.steps_per_epoch)
         scores += [float(r["seconds"]) - plain for r, e in pairs if r["holdout_score"] and not e]
         whole = [r for r, e in pairs if e and not r["holdout_score"]]
         one_pass = schedule.refresh_part * schedule.passes
         refreshes += [(float(r["seconds"]) - plain) / one_pass for r in whole]
-    return Speed(median(steps), max(1e-3, median(refreshes or [0.0])), max(0.0, median(scores)))
+    refresh_s, score_s = max(1e-3, median(refreshes or [0.0])), max(0.0, median(scores))
+    return RunPace(median(steps), refresh_s, score_s, max(0.0, median(openings)))
 
 
-def pace_of(paces: Path, data: Path, name: str, training_set: TrainingSet, method: str) -> Speed:
+def pace_of(paces: Path, data: Path, name: str, training_set: TrainingSet, method: str) -> RunPace:
     """The pace at which a method trains on the set `name`, from a file that this script wrote.
 
     That of runs on the set itself where there are any, else of those on `SET`, scaled by pixels.
     """
-    rows = {(r["set"], r["method"]): Speed(*(float(r[c]) for c in COLUMNS[2:5])) for r in read_rows(paces)}
+    rows = {(r["set"], r["method"]): RunPace(*(float(r[c]) for c in COLUMNS[2:6])) for r in read_rows(paces)}
     if own := rows.get((name, method)):
         return own
     measured = rows.get((SET, method))
@@ -76,7 +96,8 @@ def pace_of(paces: Path, data: Path, name: str, training_set: TrainingSet, metho
         raise SystemExit(f"{paces} has no pace of {method}: on {name}, or on {SET} for planes")
     train = data / SET / "train"
     whole = open_training_set(train / "images", train / f"scribbles_{STROKES}")
-    return replace(measured, refresh_s=measured.refresh_s * n_pixels(training_set) / n_pixels(whole))
+    ratio = n_pixels(training_set) / n_pixels(whole)
+    return replace(measured, refresh_s=measured.refresh_s * ratio, opening_s=measured.opening_s * ratio)
 
 
 def n_pixels(training_set: TrainingSet) -> int:
@@ -84,7 +105,7 @@ def n_pixels(training_set: TrainingSet) -> int:
 
 
 @contextmanager
-def paced(speed: Speed | None) -> Iterator[None]:
+def paced(speed: RunPace | None) -> Iterator[None]:
     """Within, time budgets are planned by this pace and kept to, whatever the clock says; None changes nothing."""
     if speed is None:
         yield
@@ -92,7 +113,7 @@ def paced(speed: Speed | None) -> Iterator[None]:
 
     def plan(fit: Fit, began: float) -> None:
         assert fit.config.minutes is not None
-        left_s = fit.config.minutes * 60 - reserved_s(fit) - OPENING_S
+        left_s = fit.config.minutes * 60 - reserved_s(fit) - speed.opening_s
         method = fit.method
         fit.schedule = budget_schedule(left_s, speed, method.two_stages, method.n_refreshes(), method.most_passes())
 
@@ -113,7 +134,11 @@ def main() -> None:
     about = {"machine": machine("cpu"), "date": time.strftime("%Y-%m-%d")}
     rows = []
     for (name, method), folders in runs.items():
-        speed = {column: f"{seconds:.4g}" for column, seconds in asdict(measured_pace(folders)).items()}
+        try:
+            speed = {column: f"{seconds:.4g}" for column, seconds in asdict(measured_pace(folders)).items()}
+        except ValueError as error:
+            print(error)
+            continue
         rows.append({"set": name, "method": method, **speed, **about})
         print("  ".join(rows[-1].values()))
     append_rows(arguments.out, COLUMNS, rows)
