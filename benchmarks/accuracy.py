@@ -191,7 +191,7 @@ def main() -> None:
             for run in runs:
                 try:
                     rows = rows_of(run, training_set, exam, arguments)
-                except CellScribbleError as error:
+                except (CellScribbleError, RuntimeError, MemoryError) as error:
                     failures.append(f"{run.folder}: {error}")
                     print(failures[-1], flush=True)
                     continue

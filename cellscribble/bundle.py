@@ -32,6 +32,9 @@ SCHEMA = 1
 
 FLOAT32, INT8 = "float32", "int8"
 
+MODEL_FILE = "model.onnx"
+"""In the folder of a run or of a shipped model."""
+
 TRIM = "trim"
 """The input that need not be given."""
 

@@ -12,6 +12,7 @@ from typing import Any
 from cellscribble.core.errors import InputError
 
 DEFAULT_MINUTES = 10.0
+MAX_MINUTES = 7 * 24 * 60
 EPOCHS_OF_A_BUDGET = 60
 """A time budget is cut into about this many epochs, whatever its length."""
 
@@ -105,7 +106,10 @@ class TrainConfig:
             (self.minutes is None) != (self.epochs is None),
             f"minutes is {self.minutes} and epochs is {self.epochs}; give exactly one of them",
         )
-        _require(self.minutes is None or self.minutes > 0, f"minutes is {self.minutes}; expected more than 0")
+        _require(
+            self.minutes is None or 0 < self.minutes <= MAX_MINUTES,
+            f"minutes is {self.minutes}; expected more than 0 and at most {MAX_MINUTES} (a week)",
+        )
         _require(self.epochs is None or self.epochs >= 1, f"epochs is {self.epochs}; expected 1 or more")
         for name in ("warmup_epochs", "refresh_every_epochs"):
             value = getattr(self, name)

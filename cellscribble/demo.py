@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from cellscribble.bundle import MODEL_FILE
 from cellscribble.core.errors import InputError, OutputError
-from cellscribble.infer.find_model import MODEL_FILE
 from cellscribble.io.atomic import remove
 from cellscribble.io.images import image_name, list_images, open_image
 from cellscribble.io.label_images import read_labels

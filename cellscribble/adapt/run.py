@@ -29,10 +29,10 @@ from cellscribble.core.blocks import padded_shape, read_padded
 from cellscribble.core.errors import ModelError
 from cellscribble.core.intensity import fit_intensity
 from cellscribble.core.labels import UNLABELLED
+from cellscribble.core.reading import reading
 from cellscribble.core.volume import ImageVolume
 from cellscribble.data.holdout import Holdout, hold_out_strokes
 from cellscribble.data.samples import Sample, find_strokes
-from cellscribble.infer.blockwise import reading
 from cellscribble.infer.fit import check_fit, format_um
 from cellscribble.infer.runner import Runner
 from cellscribble.io.atomic import atomic_path

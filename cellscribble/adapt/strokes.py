@@ -13,9 +13,9 @@ from cellscribble.core.blocks import BlockGrid, padded_block, padded_shape, read
 from cellscribble.core.errors import InputError
 from cellscribble.core.intensity import Intensity
 from cellscribble.core.labels import UNLABELLED
+from cellscribble.core.reading import reading
 from cellscribble.core.volume import AXES_2D, ImageVolume
 from cellscribble.data.samples import Sample
-from cellscribble.infer.blockwise import reading
 from cellscribble.infer.runner import Runner
 from cellscribble.io.paint import class_title
 from cellscribble.io.scribbles import Scribbles, number_as, read_scribbles

@@ -21,7 +21,7 @@ from cellscribble.cli.train import spin_briefly
 )
 @click.option("--no-graph-cut", is_flag=True, help="Each pixel decides by itself what is cell.")
 @axes_options("the volume's file")
-@click.option("--seed", type=int, default=0, help="Of everything random. [default: 0]")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Of everything random. [default: 0]")
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @click.option("--json", "as_json", is_flag=True, help="Report as one JSON line on stdout.")
 def command(

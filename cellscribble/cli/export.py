@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
+from cellscribble.bundle import MODEL_FILE
 from cellscribble.cli.output import emit, holdout_words, say
 from cellscribble.core.errors import InputError
-from cellscribble.infer.find_model import MODEL_FILE
 from cellscribble.io.atomic import check_writable
 
 INT8_FILE = "model_int8.onnx"

@@ -50,10 +50,11 @@ def command(
 
     labels, file = options.pop("labels"), options.pop("config")
     flags = {key: value for key, value in options.items() if value is not None}
-    folder = choose_run_folder(out, flags.get("method", DEFAULT_METHOD), resume, datetime.now())
     if resume and file is not None:
         raise click.UsageError("--resume goes on with the run's own settings; leave --config out")
-    config = resumed_config(folder, flags) if resume else load_config(file, flags)
+    config = None if resume else load_config(file, flags)
+    folder = choose_run_folder(out, None if config is None else config.method, datetime.now())
+    config = config or resumed_config(folder, flags)
     check_run(config, folder, resume, labels is not None)
     training_set = open_training_set(images, scribbles, labels, **config.reading)
     report_understood(training_set)

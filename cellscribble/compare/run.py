@@ -152,7 +152,8 @@ class _Ticks:
     text: str
 
     def say(self, text: str) -> None:
-        pass
+        if text.startswith("warning: "):
+            self.listener.say(f"{self.text}: {text.removeprefix('warning: ')}")
 
     def tick(self, tick: Tick) -> None:
         part = TRAINING_SHARE * self.work * tick.done / tick.total

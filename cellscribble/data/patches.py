@@ -65,15 +65,15 @@ class PatchSource:
             for stroke in find_strokes(sample.scribbles, n_classes):
                 by_class.setdefault(stroke.label, []).append(stroke)
             self._strokes.append(by_class)
-        self.stroked = [bool(by_class) for by_class in self._strokes]
-        """Which images have strokes to learn from."""
+        self.classes = [frozenset(by_class) for by_class in self._strokes]
+        """Which classes are stroked in each image."""
         self.look_at(range(len(samples)), {})
 
     def look_at(self, images: Sequence[int], memory_layout: Mapping[str, tuple[int, float]]) -> None:
         """Draw from these images only, by number, and cut these maps, as `Method.memory_layout` gives them."""
         self.memory_layout = memory_layout
         self._images = list(images)
-        self._stroked = [i for i in images if self.stroked[i]]
+        self._stroked = [i for i in images if self.classes[i]]
 
     def draw(self, rng: np.random.Generator) -> Patch:
         """One random patch."""

@@ -14,9 +14,9 @@ from scipy import ndimage
 
 from cellscribble.core.blocks import Slices, read_padded, relative
 from cellscribble.core.errors import FileFormatError
+from cellscribble.core.reading import reading
 from cellscribble.core.volume import ImageVolume
 from cellscribble.engine.journal import DONE
-from cellscribble.infer.blockwise import reading
 
 CELL_PX = 256
 """Tried by itself where the image does not say what is packed together."""

@@ -27,12 +27,12 @@ from cellscribble.bundle import ModelMetadata
 from cellscribble.core.blocks import BlockGrid, Slices, padded_block, read_padded
 from cellscribble.core.errors import FileFormatError
 from cellscribble.core.intensity import Intensity
+from cellscribble.core.reading import reading
 from cellscribble.core.volume import ImageVolume
 from cellscribble.engine.block_files import BlockFiles, numbered_path
 from cellscribble.engine.empty import EmptyTest, Network
 from cellscribble.engine.journal import DONE, EMPTY
 from cellscribble.engine.mend import read_mended
-from cellscribble.infer.blockwise import reading
 from cellscribble.infer.cut import BlockCut
 from cellscribble.infer.uncertainty import uncertainty
 from cellscribble.io.ome_zarr import shrink_into

@@ -8,9 +8,9 @@ from typing import Any
 
 from cellscribble.bundle import Model, ModelMetadata
 from cellscribble.core.intensity import fit_intensity
+from cellscribble.core.reading import READ_ERRORS, reading
 from cellscribble.core.volume import ImageVolume
 from cellscribble.engine.options import PredictOptions
-from cellscribble.infer.blockwise import READ_ERRORS, reading
 from cellscribble.infer.predict import CLASSES, segmenter_of
 from cellscribble.infer.resample import seen_as
 from cellscribble.segment.parameters import InstanceParameters

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +16,13 @@ import numpy.typing as npt
 
 from cellscribble.core.blocks import BlockGrid
 from cellscribble.core.errors import FileFormatError
+from cellscribble.core.reading import reading
 from cellscribble.core.volume import AXES_2D, ImageVolume
 from cellscribble.engine.into_image import SOURCE
 from cellscribble.engine.outputs import Job
-from cellscribble.infer.blockwise import reading
 from cellscribble.infer.predict import Prediction
 from cellscribble.infer.uncertainty import uncertainty
-from cellscribble.io.atomic import remove, save_json
+from cellscribble.io.atomic import explain_write_error, remove, save_json
 from cellscribble.io.ome_zarr import write_ome_zarr
 from cellscribble.io.pictures import overlay_labels, save_png, to_rgb
 from cellscribble.io.tiff import save_image, save_labels
@@ -37,7 +40,7 @@ OVERLAY_PIECE_PX = 1024
 def write_results(
     job: Job, image: ImageVolume, prediction: Prediction, record: dict[str, Any], version: str, *, overwrite: bool
 ) -> None:
-    """Write what `job` names; the record first, labels last, and nothing is left if one of the files fails.
+    """Write what `job` names; the record first, labels last. If one of the files fails all is as it was before.
 
     Parameters
     ----------
@@ -49,6 +52,39 @@ def write_results(
     OutputError
         If a file exists (without `overwrite`) or cannot be written.
     """
+    # Labels inside an image change places in one step.
+    own = [path for path in job.files if job.into is None or path != job.labels]
+    with _set_aside(own if overwrite else []):
+        _write(job, prediction, image, record, version, overwrite)
+
+
+@contextmanager
+def _set_aside(files: Iterable[Path]) -> Iterator[None]:
+    """Files that are replaced lie apart meanwhile: back in their places if that fails, and not taken for new ones."""
+    old = [path for path in files if path.exists()]
+    if not old:
+        yield
+        return
+    try:
+        apart = Path(tempfile.mkdtemp(prefix=".replaced-", dir=old[0].parent))
+        for path in old:
+            os.replace(path, apart / path.name)
+    except OSError as error:
+        raise explain_write_error(error, old[0]) from error
+    try:
+        yield
+    except BaseException:
+        for path in old:
+            remove(path)
+            os.replace(apart / path.name, path)
+        raise
+    finally:
+        remove(apart)
+
+
+def _write(
+    job: Job, prediction: Prediction, image: ImageVolume, record: dict[str, Any], version: str, overwrite: bool
+) -> None:
     written: list[Path] = []
     try:
         # Whoever finds it without labels knows whose the other files are.

@@ -6,16 +6,16 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from cellscribble.bundle import Model
-from cellscribble.core.blocks import Slices, padded_shape, plan_blocks, read_padded
-from cellscribble.core.errors import CellScribbleError, FileFormatError, InputError, OutputError
+from cellscribble.core.blocks import padded_shape, plan_blocks, read_padded
+from cellscribble.core.errors import InputError, OutputError
 from cellscribble.core.intensity import fit_intensity
+from cellscribble.core.reading import reading
 from cellscribble.core.volume import ImageVolume
 from cellscribble.infer.planes import sees_planes
 from cellscribble.infer.runner import Runner
@@ -29,8 +29,6 @@ PLANES_BLOCK_PX = (32, 384, 384)
 MAX_BYTES_IN_MEMORY = 1 << 31
 """Probability beyond this lies in a temporary file that vanishes with the array."""
 
-READ_ERRORS = (OSError, RuntimeError, ValueError)
-"""What codecs of lazy files raise when they meet damage, long after opening."""
 
 Progress = Callable[[int, int], None]
 """Called with (blocks done, blocks in all)."""
@@ -80,24 +78,6 @@ def predict_probability(
         if progress is not None:
             progress(n_done, len(blocks))
     return out
-
-
-@contextmanager
-def reading(image: ImageVolume, window: Slices | None = None) -> Iterator[None]:
-    """Turn what codecs say of damage in `image`, when it is read, into a FileFormatError that names it.
-
-    window : (*spatial) what is read, if not all; it may pass the image's ends
-    """
-    try:
-        yield
-    except CellScribbleError:
-        raise
-    except READ_ERRORS as error:
-        if isinstance(image.data, np.ndarray):
-            raise
-        ends = zip(image.axes[1:].lower(), window or (), image.spatial_shape, strict=window is not None)
-        where = ", ".join(f"{axis} {max(s.start, 0)} to {min(s.stop, n)}" for axis, s, n in ends) or "to its end"
-        raise FileFormatError(f"image {image.name!r} cannot be read {where} ({error}); copy it again") from error
 
 
 def allocate(shape: tuple[int, ...]) -> npt.NDArray[np.float32]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from cellscribble.bundle import MODEL_FILE
 from cellscribble.core.errors import ModelError
 
-MODEL_FILE = "model.onnx"
 CONFIG_FILE = "config.json"
 SEARCH_DEPTH = 5
 """Folders below the current one that are searched for runs."""

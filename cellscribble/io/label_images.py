@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cellscribble.core.errors import InputError
+from cellscribble.core.reading import reading
 from cellscribble.core.volume import ImageVolume
 from cellscribble.io.images import open_image
 
@@ -38,7 +39,9 @@ def read_labels(path: Path) -> npt.NDArray[Any]:
     InputError
         If it has several channels, or holds fractions or negative numbers.
     """
-    return whole_numbers(np.asarray(open_labels(path).data[0]), path)
+    image = open_labels(path)
+    with reading(image):
+        return whole_numbers(np.asarray(image.data[0]), path)
 
 
 def whole_numbers(values: npt.NDArray[Any], path: Any) -> npt.NDArray[Any]:

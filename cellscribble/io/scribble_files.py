@@ -34,8 +34,7 @@ def find_scribbles(folder_or_file: str | Path, name: str) -> list[Path]:
         return [place]
     if not place.is_dir():
         raise InputError(f"no scribbles folder or file {place}")
-    files = [p for p in place.iterdir() if p.suffix.lower() in SCRIBBLE_SUFFIXES and p.name[0] != "."]
-    files = sorted((p for p in files if p.name.startswith(name) and p.is_file()), key=natural_key)
+    files = [p for p in stroke_files(place) if p.name.startswith(name)]
     marked = [p for p in files if _stem(p) in [name + e for e in SCRIBBLE_ENDINGS + _ROI_ENDINGS]]
     plain = [p for p in files if _stem(p) == name]
     # Beside cells.tif, which may be the image, cells.zip must be its strokes.
@@ -47,6 +46,12 @@ def find_scribbles(folder_or_file: str | Path, name: str) -> list[Path]:
         if found and (found is marked or not _class_masks(files, name)):
             return found
     return _class_masks(files, name) or plain
+
+
+def stroke_files(folder: Path) -> list[Path]:
+    """All files of a folder that may hold strokes, in the order of their names."""
+    files = [p for p in folder.iterdir() if p.suffix.lower() in SCRIBBLE_SUFFIXES and p.name[0] != "."]
+    return sorted((p for p in files if p.is_file()), key=natural_key)
 
 
 def _stem(path: Path) -> str:

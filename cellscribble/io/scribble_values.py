@@ -45,7 +45,7 @@ def read_values(values: npt.NDArray[Any], path: Any) -> tuple[npt.NDArray[np.int
     if present[0] == -1 and present[-1] < _SURELY_OBJECTS:
         return values.astype(np.int16), "numbers with -1 unlabelled, 0 background, 1 and up classes"
     unknown = int(present[-1])
-    if unknown in _UNKNOWN and 0 in present and (len(present) == 1 or present[-2] < _SURELY_OBJECTS):
+    if unknown in _UNKNOWN and (len(present) == 1 or present[-2] < _SURELY_OBJECTS):
         data = values.astype(np.int16)
         data[values == unknown] = -1
         return data, f"numbers with {unknown} unlabelled, 0 background, 1 and up classes (Scribble2Label)"

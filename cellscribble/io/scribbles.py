@@ -80,7 +80,18 @@ def read_scribbles(
             f"{path} is no scribble file that we read; expected one of {' '.join(SCRIBBLE_SUFFIXES)}"
         )
     if has_rois(path):
-        return strokes_from_rois(path, shape, timepoint)
+        try:
+            return strokes_from_rois(path, shape, timepoint)
+        except InputError as error:
+            # A selection that happened to be open when the strokes' own picture was saved says no class.
+            try:
+                return _from_pixels(path, shape, image)
+            except InputError:
+                raise error from None
+    return _from_pixels(path, shape, image)
+
+
+def _from_pixels(path: Path, shape: tuple[int, ...], image: Any) -> Scribbles:
     stored = _read_pixels(path)
     if _is_picture(stored, shape):
         _check_size(stored.shape[:2], shape, path)

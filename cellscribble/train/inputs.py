@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,10 +15,11 @@ from cellscribble.core.intensity import IntensityRule
 from cellscribble.core.labels import BACKGROUND, UNLABELLED
 from cellscribble.core.volume import ImageVolume
 from cellscribble.data.samples import Sample, make_sample
-from cellscribble.io.images import list_images
+from cellscribble.io.images import image_name, list_images
+from cellscribble.io.scribble_files import stroke_files
 from cellscribble.io.scribbles import Scribbles, align_classes
 from cellscribble.train.masks import find_masks, read_mask
-from cellscribble.train.pairing import check_names, open_with_strokes, raise_no_pair
+from cellscribble.train.pairing import check_names, open_with_strokes, raise_no_pair, strokes_of
 
 EDGE_PX = 2
 """Strokes that all lie this close to one border are a mistake of the drawing program."""
@@ -132,7 +133,8 @@ def open_training_set(
     n_classes = 1 + max(int(p.scribbles.data.max()) for p in with_strokes if p.scribbles)
     _check_classes(with_strokes, n_classes)
     names = tuple(first.class_names[:n_classes])
-    warnings = _warnings(pairs, names)
+    read = {p.name: p.scribbles is not None for p in pairs}
+    warnings = (*_warnings(pairs, names), *_unused_strokes(images, scribbles, paths, read))
     if labels is not None:
         pairs = [replace(p, mask=read_mask(masks[p.name], p.image.spatial_shape, n_classes)) for p in pairs]
     return TrainingSet(tuple(pairs), names, tuple(first.colors[:n_classes]), warnings, failures)
@@ -197,6 +199,39 @@ def _check_classes(pairs: Sequence[Pair], n_classes: int) -> None:
         )
 
 
+def _unused_strokes(images: Path, scribbles: Path, paths: Sequence[Path], read: Mapping[str, bool]) -> list[str]:
+    """Sentences about stroke files in which nothing was found, or that belong to no image.
+
+    read : of each image that could be read, whether it has strokes
+    """
+    if not scribbles.is_dir():
+        return []
+    names = [image_name(path) for path in paths]
+    own = {name: strokes_of(path, scribbles) for name, path in zip(names, paths, strict=True) if name in read}
+    empty = [file.name for name, files in own.items() if not read[name] for file in files]
+    used = {file.name for files in own.values() for file in files}
+    of_others = [name for name in names if name not in read]
+    # Beside the images lie other files too.
+    unused = [
+        file.name
+        for file in ([] if images.is_dir() and images.samefile(scribbles) else stroke_files(scribbles))
+        if file.name not in used and not file.name.startswith(tuple(of_others))
+    ]
+    out = []
+    if unused:
+        out.append(f"{len(unused)} stroke files fit no image by their names ({_some(unused)}) and were not used")
+    if empty:
+        out.append(
+            f"{len(empty)} stroke files hold no strokes ({_some(empty)}); in a painted copy of the image only pure "
+            "colours count"
+        )
+    return out
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
+
+
 def _on_border(strokes: np.ndarray) -> bool:
     inner = strokes[(..., *(slice(EDGE_PX, -EDGE_PX),) * 2)]
     return bool((inner == UNLABELLED).all())
@@ -221,8 +256,7 @@ def _warnings(pairs: Sequence[Pair], names: Sequence[str]) -> tuple[str, ...]:
             out.append(f"{pair.name}: these ROIs name no class and were left out: {', '.join(pair.scribbles.unread)}")
     bare = [p.name for p in pairs if p.scribbles is None]
     if bare:
-        shown = ", ".join(bare[:5]) + (" ..." if len(bare) > 5 else "")
-        out.append(f"{len(bare)} images have no strokes ({shown}); they serve for pseudo-labels only")
+        out.append(f"{len(bare)} images have no strokes ({_some(bare)}); they serve for pseudo-labels only")
     sizes = {p.image.pixel_size_um for p in pairs}
     if len(sizes) > 1:
         out.append(f"pixel sizes differ: {sorted(str(s) for s in sizes)}; the model takes the most frequent one")

@@ -33,6 +33,7 @@ from cellscribble.train.history import History
 from cellscribble.train.pace import Pace
 from cellscribble.train.plan import Schedule
 from cellscribble.train.predictor import Predictor, parameter_groups
+from cellscribble.train.run_folder import MODEL_JSON
 from cellscribble.train.score import HoldoutScore, Window, score_strokes
 
 SECONDS_BETWEEN_CHECKPOINTS = 30.0
@@ -218,7 +219,7 @@ class Fit:
         self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
 
     def _ensembled(self) -> list[int]:
-        return self.schedule.ensembled([s.scribbles.size for s in self.samples], self.source.stroked)
+        return self.schedule.ensembled([s.scribbles.size for s in self.samples], self.source.classes)
 
     def _ensemble(self, warming_up: bool) -> dict[str, float]:
         """Let the method predict the images. Raises Stopped if that is asked for: then nothing of it has happened."""
@@ -289,3 +290,5 @@ class Fit:
         self.history = History(facts["history"])
         self.best.restore(facts)
         self.method.restore(facts["method"])
+        # Of the state that was the best when the run was stopped; it fits no later one.
+        (self.folder / MODEL_JSON).unlink(missing_ok=True)

@@ -11,6 +11,7 @@ import numpy as np
 from cellscribble.core.errors import CellScribbleError, InputError
 from cellscribble.core.intensity import IntensityRule, fit_intensity
 from cellscribble.core.labels import UNLABELLED
+from cellscribble.core.reading import reading
 from cellscribble.core.volume import ImageVolume
 from cellscribble.io.images import image_name, level_pixel_sizes, list_images, open_image
 from cellscribble.io.scribbles import Scribbles, find_scribbles, read_scribbles
@@ -40,10 +41,11 @@ def open_with_strokes(
         If either cannot be used.
     """
     image = open_image(path, axes=axes, timepoint=timepoint, level=level)
-    image = image.with_data(np.asarray(image.data))
+    with reading(image):
+        image = image.with_data(np.asarray(image.data))
     # Refuses NaN and constant images here, where the others can still go on.
     fit_intensity(image, IntensityRule("range"))
-    files = _strokes_of(path, scribbles)
+    files = strokes_of(path, scribbles)
     if not files:
         return image, None
     try:
@@ -58,7 +60,7 @@ def open_with_strokes(
     return image, strokes
 
 
-def _strokes_of(path: Path, scribbles: Path) -> list[Path]:
+def strokes_of(path: Path, scribbles: Path) -> list[Path]:
     """Its stroke files. Where strokes lie beside the images, an image's own file holds some only as ImageJ's ROIs."""
     files = find_scribbles(scribbles, image_name(path))
     itself = len(files) == 1 and files[0].exists() and path.exists() and files[0].samefile(path)
@@ -83,7 +85,7 @@ def raise_no_pair(images: Path, scribbles: Path, failures: Mapping[str, str]) ->
         name, message = next(iter(failures.items()))
         raise InputError(f"no image could be used with its strokes; the first of {len(failures)}: {name}: {message}")
     paths = list_images(images)
-    if bare := [path.name for path in paths if _strokes_of(path, scribbles)]:
+    if bare := [path.name for path in paths if strokes_of(path, scribbles)]:
         raise InputError(
             f"no image has strokes: nothing is drawn in the files of {', '.join(bare[:4])}{' ...' * (len(bare) > 4)}, "
             "every pixel is unlabelled; draw at least one stroke on background and one on a cell, and save them"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from cellscribble.config import EPOCHS_OF_A_BUDGET, TrainConfig
@@ -58,14 +58,26 @@ class Schedule:
         beats = epoch - self.refresh_from
         return epoch + 1 == self.warmup_epochs or (beats >= 0 and beats % self.refresh_every == 0)
 
-    def ensembled(self, n_pixels: Sequence[int], stroked: Sequence[bool]) -> list[int]:
+    def ensembled(self, n_pixels: Sequence[int], classes: Sequence[Collection[int]]) -> list[int]:
         """The images that are predicted at ensembling steps, by number: always the same.
 
-        Stroked images come first; steps of the golden ratio spread the choice over the whole list, in
-        which images that are alike stand together.
+        Each class that is stroked anywhere is stroked in one of them, even if they are more then than fit: the
+        network would unlearn it. Else stroked images come first; steps of the golden ratio spread the choice over the
+        whole list, in which images that are alike stand together.
+
+        classes : of each image, those that are stroked in it
         """
-        order = sorted(range(len(n_pixels)), key=lambda i: (not stroked[i], i * GOLDEN_RATIO % 1))
-        return sorted(first_that_fit(order, n_pixels, self.refresh_part * sum(n_pixels)))
+        order = sorted(range(len(n_pixels)), key=lambda i: (not classes[i], i * GOLDEN_RATIO % 1))
+        needed: list[int] = []
+        seen: set[int] = set()
+        for i in order:
+            if not seen.issuperset(classes[i]):
+                needed.append(i)
+                seen.update(classes[i])
+        left = self.refresh_part * sum(n_pixels) - sum(n_pixels[i] for i in needed)
+        others = [i for i in order if i not in needed]
+        fitting = [i for i in others if n_pixels[i] <= left] if needed else others
+        return sorted(needed + (first_that_fit(fitting, n_pixels, left) if fitting else []))
 
     @property
     def refresh_share(self) -> float:

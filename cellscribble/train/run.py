@@ -43,6 +43,9 @@ LIGHT_PATCH_PX, RESNET_PATCH_PX = 128, 256
 PATCH_3D_SHARE = 3 / 8
 """The edge of a 3D patch as a share of the 2D one: 48 px for 128, seven times the pixels."""
 
+LATE = 0.5
+"""Of a time budget, which is a warning where it has gone before the first step."""
+
 
 class Reporter(Protocol):
     """What the caller hears while a run goes on."""
@@ -106,6 +109,11 @@ def train(
         for warning in method.warnings:
             reporter.say(f"warning: {warning}")
         plan_run(fit, began)
+        if config.minutes is not None and fit.pace.elapsed_s > LATE * config.minutes * 60:
+            reporter.say(
+                f"warning: getting ready took {fit.pace.elapsed_s / 60:.1f} of the {config.minutes:g} minutes; give "
+                f"more (--minutes), or another method than {config.method}"
+            )
     save_tiles(folder, samples)
     try:
         fit.run()
@@ -135,7 +143,7 @@ def patch_shape(config: TrainConfig, training_set: TrainingSet, multiple: Sequen
     if image.ndim == 2:
         return padded_shape((patch_px,) * 2, multiple)
     edge = max(32, int(patch_px * PATCH_3D_SHARE))
-    ratio = max(1.0, plane_distance(image.pixel_size_um))
+    ratio = max(1.0, plane_distance(training_set.pixel_size_um))
     deepest = max(pair.image.spatial_shape[0] for pair in training_set.pairs)
     depth = min(edge, max(8, round(edge / ratio / 8) * 8), deepest)
     return padded_shape((depth, edge, edge), multiple)
@@ -151,7 +159,9 @@ def _make_fit(
     device: torch.device,
 ) -> Fit:
     image = training_set.pairs[0].image
-    network = build_network(config.network, image.n_channels, method.out_channels(), image.ndim, image.pixel_size_um)
+    # Not that of one image: `export` builds the network again by the size that the model states.
+    size = training_set.pixel_size_um
+    network = build_network(config.network, image.n_channels, method.out_channels(), image.ndim, size)
     if config.encoder_weights is not None and isinstance(network, ResNetUNet):
         network.load_encoder(Path(config.encoder_weights))
     layout = torch.channels_last if image.ndim == 2 else torch.channels_last_3d

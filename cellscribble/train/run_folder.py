@@ -16,6 +16,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -69,5 +70,5 @@ def load_tiles(run: Path) -> list[npt.NDArray[np.float32]]:
     try:
         with np.load(run / TILES, allow_pickle=False) as stored:
             return [stored[key] for key in sorted(stored.files)]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, BadZipFile) as error:
         raise ModelError(f"{run / TILES} cannot be read ({error}); train again") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 from datetime import datetime
@@ -10,23 +11,26 @@ from typing import Any
 
 import torch
 
+from cellscribble.bundle import MODEL_FILE
 from cellscribble.config import TrainConfig, config_from_mapping, method_settings
 from cellscribble.core.errors import InputError, OutputError
 from cellscribble.methods.base import Method
 from cellscribble.methods.registry import get_method
 from cellscribble.nn.build import NETWORKS
 from cellscribble.nn.resnet_unet import DEPTHS
-from cellscribble.train.checkpoint import LAST
+from cellscribble.train.checkpoint import BEST, LAST
 from cellscribble.train.inputs import TrainingSet
 from cellscribble.train.run_folder import CONFIG, INPUTS
 
 
-def choose_run_folder(out: Path | None, method: str, resume: bool, date: datetime) -> Path:
-    """The run folder: as given, or runs/<date>_<method>; with `resume` the newest run in runs/."""
+def choose_run_folder(out: Path | None, method: str | None, date: datetime) -> Path:
+    """The run folder: as given, or a new runs/<date>_<method>; without a method, to resume, the newest in runs/."""
     if out is not None:
         return out
-    if not resume:
-        return Path("runs") / f"{date:%Y-%m-%d_%H%M%S}_{method}"
+    if method is not None:
+        name = f"{date:%Y-%m-%d_%H%M%S}_{method}"
+        names = itertools.chain([name], (f"{name}_{n}" for n in itertools.count(2)))
+        return next(folder for folder in (Path("runs") / name for name in names) if not folder.exists())
     found = sorted(Path("runs").glob(f"*/{LAST}"), key=lambda path: path.stat().st_mtime)
     if not found:
         raise InputError("there is no run to resume in ./runs; give its folder with -o")
@@ -64,13 +68,20 @@ def check_run(config: TrainConfig, folder: Path, resume: bool, has_masks: bool =
     InputError
         As `check_settings`, or if there is no run to resume.
     OutputError
-        If the folder holds a run already and `resume` is not given.
+        If the folder holds a run or a model already and `resume` is not given.
     """
     check_settings(config, has_masks)
     if resume and not (folder / LAST).exists():
         raise InputError(f"{folder} holds no run to resume; give its folder with -o, or leave --resume out")
-    if not resume and (folder / LAST).exists():
+    if resume:
+        return
+    if (folder / LAST).exists():
         raise OutputError(f"{folder} holds a run already; continue it with --resume, or choose another folder with -o")
+    for name in (BEST, MODEL_FILE):
+        if (folder / name).exists():
+            raise OutputError(
+                f"{folder} holds {name} already, which training would replace; choose another folder with -o"
+            )
 
 
 def check_settings(config: TrainConfig, has_masks: bool) -> None:

@@ -135,6 +135,21 @@ def test_results_that_exist_are_refused_before_anything_is_computed(images, mode
     assert tifffile.imread(out / "b_labels.tif").max() == 2
 
 
+@pytest.mark.parametrize("at", ["save_labels", "save_json"])
+def test_results_that_cannot_be_replaced_stay_as_they_were(images, model, tmp_path, monkeypatch, at):
+    out, options = tmp_path / "out", PredictOptions(device="cpu", probability=True)
+    predict_files([images / "a.tif"], model, out, options, Listener())
+    before = {p.name: p.read_bytes() for p in out.iterdir()}
+
+    def full(*args, **kwargs):
+        raise OutputError("the disk is full")
+
+    monkeypatch.setattr(write, at, full)
+    with pytest.raises(OutputError, match="disk is full"):
+        predict_files([images / "a.tif"], model, out, replace(options, overwrite=True, threshold=0.9), Listener())
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+
+
 def test_the_same_command_goes_on_with_the_images_that_are_left(images, model, tmp_path):
     out, options = tmp_path / "out", PredictOptions(device="cpu", probability=True)
     predict_files([images], model, out, options, Listener())

@@ -53,6 +53,28 @@ def test_250_means_scribble2label(tmp_path):
     assert "250 unlabelled" in found.reading
 
 
+@pytest.mark.parametrize(("values", "expected"), [([1, 250, 1], [1, -1, 1]), ([250, 250, 250], [-1, -1, -1])])
+def test_250_means_so_also_without_a_stroke_of_background(tmp_path, values, expected):
+    """Of a picture in which only cells were drawn, or nothing yet."""
+    found = read_scribbles(save(tmp_path / "a.tif", [values]), (1, 3))
+    assert found.data.tolist() == [expected]
+
+
+def test_a_selection_that_was_open_when_the_strokes_were_saved_does_not_hide_them(tmp_path):
+    numbers = np.zeros((30, 40), np.uint8)
+    numbers[5, 5:20], numbers[20, 5:20] = 1, 2
+    selection = roifile.ImagejRoi.frompoints(np.array([(2, 2), (30, 2), (30, 20)], np.float32))
+    metadata = {"ROI": selection.tobytes()}
+    tifffile.imwrite(tmp_path / "a.tif", numbers, imagej=True, metadata=metadata)
+    found = read_scribbles(tmp_path / "a.tif", (30, 40))
+    np.testing.assert_array_equal(found.data, numbers.astype(int) - 1)
+    # A picture that holds no strokes either: the selection is what is told of.
+    picture = np.tile(np.arange(40, dtype=np.uint8), (30, 1)) * 6
+    tifffile.imwrite(tmp_path / "b.tif", picture, imagej=True, metadata=metadata)
+    with pytest.raises(InputError, match="ROI"):
+        read_scribbles(tmp_path / "b.tif", (30, 40))
+
+
 def test_palette_picture_is_read_as_its_numbers(tmp_path):
     picture = Image.fromarray(np.array([[0, 1, 2]], np.uint8))
     picture.putpalette([0, 0, 0, 0, 0, 255, 255, 0, 0])

@@ -6,6 +6,7 @@ import roifile
 import tifffile
 
 from cellscribble.core.errors import InputError
+from cellscribble.io import tiff_read
 from cellscribble.train.inputs import open_training_set, samples_of
 from cellscribble.train.understood import describe, pixel_size_text
 from tests.conftest import make_balls, make_disks
@@ -45,6 +46,36 @@ def test_an_image_without_strokes_serves_for_pseudo_labels_and_that_is_said(tmp_
     data = opened(tmp_path)
     assert "2 images have no strokes (b, c); they serve for pseudo-labels only" in data.warnings
     assert [(s.scribbles >= 0).any() for s in samples_of(data)] == [True, False, False]
+
+
+def test_stroke_files_that_were_of_no_use_are_named(tmp_path):
+    save_disks(tmp_path, "a", "b")
+    strokes = tmp_path / "strokes"
+    (strokes / "a.tif").rename(strokes / "wrong_name.tif")
+    data = opened(tmp_path)
+    assert "1 stroke files fit no image by their names (wrong_name.tif) and were not used" in data.warnings
+    # A painted copy of the image in colours that are none of ours.
+    picture = np.full((64, 64, 3), 90, np.uint8)
+    picture[20, 5:30] = (150, 120, 40)
+    (strokes / "wrong_name.tif").unlink()
+    tifffile.imwrite(strokes / "a.tif", picture, photometric="rgb")
+    (told,) = (text for text in opened(tmp_path).warnings if "hold no strokes" in text)
+    assert "(a.tif); in a painted copy of the image only pure colours count" in told
+
+
+def test_a_large_tiff_that_is_damaged_within_is_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(tiff_read, "LAZY_BYTES", 0)
+    save_disks(tmp_path, "a", "b")
+    path = tmp_path / "imgs" / "b.tif"
+    tifffile.imwrite(path, tifffile.imread(path), compression="zlib", tile=(32, 32))
+    with tifffile.TiffFile(path) as tiff:
+        start, size = tiff.pages.first.dataoffsets[1], tiff.pages.first.databytecounts[1]
+    data = bytearray(path.read_bytes())
+    data[start : start + size] = b"\xff" * size
+    path.write_bytes(data)
+    found = opened(tmp_path)
+    assert [p.name for p in found.pairs] == ["a"]
+    assert "cannot be read" in found.failures["b.tif"]
 
 
 def test_beside_its_strokes_an_image_without_any_is_not_taken_for_its_own(tmp_path):

@@ -149,16 +149,16 @@ def test_a_patch_that_is_no_multiple_of_the_stride_trains(tiny_config, tmp_path)
 def test_the_folder_is_as_given_or_named_by_date_and_method(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     date = datetime(2024, 3, 1, 14, 5, 9)
-    assert choose_run_folder(Path("here"), "m", False, date) == Path("here")
-    assert choose_run_folder(None, "m", False, date) == Path("runs/2024-03-01_140509_m")
+    assert choose_run_folder(Path("here"), "m", date) == Path("here")
+    assert choose_run_folder(None, "m", date) == Path("runs/2024-03-01_140509_m")
     with pytest.raises(InputError, match=r"no run to resume in \./runs; give its folder with -o"):
-        choose_run_folder(None, "m", True, date)
+        choose_run_folder(None, None, date)
     for i, name in enumerate(("old", "new")):
         (tmp_path / "runs" / name).mkdir(parents=True)
         state = tmp_path / "runs" / name / "last.pt"
         state.touch()
         os.utime(state, (1000 + i, 1000 + i))
-    assert choose_run_folder(None, "m", True, date) == Path("runs/new")
+    assert choose_run_folder(None, None, date) == Path("runs/new")
 
 
 def test_resuming_with_other_settings_is_refused(tiny_config, tmp_path):
@@ -215,6 +215,53 @@ def test_an_existing_run_is_not_overwritten(tmp_path):
     check_run(TrainConfig(), tmp_path, True)
     with pytest.raises(InputError, match="holds no run to resume"):
         check_run(TrainConfig(), tmp_path / "other", True)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "best.pt"])
+def test_a_model_without_its_run_is_not_overwritten(tmp_path, name):
+    (tmp_path / name).touch()
+    with pytest.raises(OutputError, match=f"holds {name} already, which training would replace"):
+        check_run(TrainConfig(), tmp_path, False)
+
+
+def test_a_resumed_run_has_no_facts_of_the_state_that_was_best_before(tiny_config, tmp_path):
+    quiet = Quiet()
+    train(training_set(), tiny_config, tmp_path, quiet)
+    assert (tmp_path / "model.json").exists()
+    fit = make_fit(tiny_config, tmp_path, quiet)
+    fit.resume()
+    assert not (tmp_path / "model.json").exists()
+
+
+def test_volumes_of_several_pixel_sizes_are_exported_as_they_were_trained(tiny_config, tmp_path):
+    """The network is made for the most frequent one, in training as in the model file."""
+    size, sizes = (3.0, 1.0, 1.0), ((1.0, 1.0, 1.0), (3.0, 1.0, 1.0), (3.0, 1.0, 1.0))
+    balls = [make_balls(seed) for seed in range(3)]
+    examples = [
+        ball._replace(image=dataclasses.replace(ball.image, pixel_size_um=own))
+        for ball, own in zip(balls, sizes, strict=True)
+    ]
+    config = dataclasses.replace(tiny_config, patch_px=32)
+    train(training_set(*examples), config, tmp_path, Quiet())
+    model, comparisons = export(tmp_path, tmp_path / "model.onnx")
+    assert model.metadata.pixel_size_um == size
+    network = build_network(config.network, 1, 2, 3, size)
+    assert tuple(model.metadata.stride_multiple) == tuple(network.stride_multiple)
+    assert max(c.largest_difference for c in comparisons) < 1e-4
+
+
+def test_a_budget_that_went_into_getting_ready_is_told(tiny_config, tmp_path, monkeypatch):
+    quiet = Quiet()
+    monkeypatch.setattr("cellscribble.train.run.LATE", 1e-6)
+    budget = dataclasses.replace(tiny_config, epochs=None, minutes=0.05, warmup_epochs=None, refresh_every_epochs=None)
+    train(training_set(), budget, tmp_path, quiet)
+    assert any("warning: getting ready took" in text for text in quiet.said)
+
+
+@pytest.mark.parametrize("minutes", [float("inf"), float("nan"), 0.0])
+def test_minutes_are_a_number_of_minutes(minutes):
+    with pytest.raises(InputError, match="expected more than 0 and at most"):
+        TrainConfig(minutes=minutes)
 
 
 def test_cuda_where_there_is_none_is_refused(monkeypatch):
