@@ -14,7 +14,8 @@ SUGGESTION = "suggest"
 _BACKGROUND = re.compile(r"(bg|background|back)(?![a-z])", re.IGNORECASE)
 _FOREGROUND = re.compile(r"(fg|foreground|fore)(?![a-z])", re.IGNORECASE)
 _NUMBERED = re.compile(r"([a-z]+(?:[ _-][a-z]+)*)[ _-]?\d", re.IGNORECASE)
-# Names that programs give by themselves say nothing about a class.
+# Names that programs give by themselves say nothing about a class; roifile's are UUIDs.
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _SHAPES = ("roi", "selection", "line", "oval", "rectangle", "polygon", "point", "freehand", "freeline")
 _OTHERS = ("trace", "traced", "overlay", "polyline", "composite", "ellipse", "slice")
 _AUTOMATIC = frozenset((*_SHAPES, *_OTHERS, SUGGESTION))
@@ -32,7 +33,7 @@ def class_by_name(name: str) -> str | None:
     if _FOREGROUND.match(name):
         return FOREGROUND_NAME
     found = _NUMBERED.match(name)
-    if not found or found.group(1).lower() in _AUTOMATIC:
+    if not found or _UUID.fullmatch(name) or found.group(1).lower() in _AUTOMATIC:
         return None
     return found.group(1).lower()
 

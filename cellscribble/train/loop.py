@@ -33,7 +33,6 @@ from cellscribble.train.history import History
 from cellscribble.train.pace import Pace
 from cellscribble.train.plan import Schedule
 from cellscribble.train.predictor import Predictor, parameter_groups
-from cellscribble.train.run_folder import MODEL_JSON
 from cellscribble.train.score import HoldoutScore, Window, score_strokes
 
 SECONDS_BETWEEN_CHECKPOINTS = 30.0
@@ -290,5 +289,3 @@ class Fit:
         self.history = History(facts["history"])
         self.best.restore(facts)
         self.method.restore(facts["method"])
-        # Of the state that was the best when the run was stopped; it fits no later one.
-        (self.folder / MODEL_JSON).unlink(missing_ok=True)

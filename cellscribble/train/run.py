@@ -33,7 +33,7 @@ from cellscribble.train.model_facts import describe_model
 from cellscribble.train.pictures import save_curves
 from cellscribble.train.plan import Schedule
 from cellscribble.train.predictor import Predictor
-from cellscribble.train.run_folder import CONFIG, INPUTS, save_facts, save_tiles
+from cellscribble.train.run_folder import CONFIG, INPUTS, MODEL_JSON, save_facts, save_tiles
 from cellscribble.train.score import scoring_windows
 from cellscribble.train.seen import Color, save_seen
 from cellscribble.train.start import check_run, check_same_inputs, choose_device, make_method
@@ -100,6 +100,8 @@ def train(
     if resume:
         check_same_inputs(folder, training_set)
         fit.resume()
+        # Of the state that was the best when the run was stopped; it fits no later one.
+        (folder / MODEL_JSON).unlink(missing_ok=True)
         reporter.say(f"resumed after epoch {fit.epoch} of {fit.schedule.n_epochs}")
     else:
         save_json(folder / CONFIG, config.to_json(), overwrite=True)

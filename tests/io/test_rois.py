@@ -92,6 +92,7 @@ def test_roi_beyond_the_border_is_clipped():
         ("cell wall-3", "cell wall"),
         ("backbone_1", "backbone"),
         ("0123-0456", None),
+        ("ebb45794-ecca-11f1-a1de-02fc00000001", None),
         ("001", None),
         ("active", None),
         ("Oval 3", None),

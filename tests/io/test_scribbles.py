@@ -63,7 +63,7 @@ def test_250_means_so_also_without_a_stroke_of_background(tmp_path, values, expe
 def test_a_selection_that_was_open_when_the_strokes_were_saved_does_not_hide_them(tmp_path):
     numbers = np.zeros((30, 40), np.uint8)
     numbers[5, 5:20], numbers[20, 5:20] = 1, 2
-    selection = roifile.ImagejRoi.frompoints(np.array([(2, 2), (30, 2), (30, 20)], np.float32))
+    selection = roifile.ImagejRoi.frompoints(np.array([(2, 2), (30, 2), (30, 20)], np.float32), name="0011-0016")
     metadata = {"ROI": selection.tobytes()}
     tifffile.imwrite(tmp_path / "a.tif", numbers, imagej=True, metadata=metadata)
     found = read_scribbles(tmp_path / "a.tif", (30, 40))

@@ -224,12 +224,17 @@ def test_a_model_without_its_run_is_not_overwritten(tmp_path, name):
         check_run(TrainConfig(), tmp_path, False)
 
 
-def test_a_resumed_run_has_no_facts_of_the_state_that_was_best_before(tiny_config, tmp_path):
+def test_a_resumed_run_has_no_facts_of_the_state_that_was_best_before(tiny_config, tmp_path, monkeypatch):
     quiet = Quiet()
     train(training_set(), tiny_config, tmp_path, quiet)
     assert (tmp_path / "model.json").exists()
-    fit = make_fit(tiny_config, tmp_path, quiet)
-    fit.resume()
+
+    def killed(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Fit, "run", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(training_set(), tiny_config, tmp_path, quiet, resume=True)
     assert not (tmp_path / "model.json").exists()
 
 
