@@ -65,16 +65,21 @@ def _set_aside(files: Iterable[Path]) -> Iterator[None]:
     if not old:
         yield
         return
+    moved: list[Path] = []
     try:
         apart = Path(tempfile.mkdtemp(prefix=".replaced-", dir=old[0].parent))
-        for path in old:
-            os.replace(path, apart / path.name)
     except OSError as error:
         raise explain_write_error(error, old[0]) from error
     try:
+        for path in old:
+            try:
+                os.replace(path, apart / path.name)
+            except OSError as error:
+                raise explain_write_error(error, path) from error
+            moved.append(path)
         yield
     except BaseException:
-        for path in old:
+        for path in moved:
             remove(path)
             os.replace(apart / path.name, path)
         raise

@@ -34,7 +34,7 @@ def find_scribbles(folder_or_file: str | Path, name: str) -> list[Path]:
         return [place]
     if not place.is_dir():
         raise InputError(f"no scribbles folder or file {place}")
-    files = [p for p in stroke_files(place) if p.name.startswith(name)]
+    files = stroke_files(place, name)
     marked = [p for p in files if _stem(p) in [name + e for e in SCRIBBLE_ENDINGS + _ROI_ENDINGS]]
     plain = [p for p in files if _stem(p) == name]
     # Beside cells.tif, which may be the image, cells.zip must be its strokes.
@@ -48,10 +48,11 @@ def find_scribbles(folder_or_file: str | Path, name: str) -> list[Path]:
     return _class_masks(files, name) or plain
 
 
-def stroke_files(folder: Path) -> list[Path]:
-    """All files of a folder that may hold strokes, in the order of their names."""
+def stroke_files(folder: Path, start: str = "") -> list[Path]:
+    """All files of a folder that may hold strokes and whose names start so, in the order of their names."""
     files = [p for p in folder.iterdir() if p.suffix.lower() in SCRIBBLE_SUFFIXES and p.name[0] != "."]
-    return sorted((p for p in files if p.is_file()), key=natural_key)
+    # Names first: a folder is looked through for each image, and to ask the system about each file takes long.
+    return sorted((p for p in files if p.name.startswith(start) and p.is_file()), key=natural_key)
 
 
 def _stem(path: Path) -> str:

@@ -28,7 +28,7 @@ from cellscribble.engine.unfinished import open_unfinished
 from cellscribble.io.images import open_image
 from cellscribble.io.ome_zarr import write_ome_zarr
 from tests.engine.conftest import OBJECTS
-from tests.engine.test_zarr_job import Killed, chunks, picture, segment, write
+from tests.engine.test_zarr_job import Killed, chunks, nothing, picture, segment, write
 from tests.infer.analytic import disks, metadata, write_model
 
 BLOCK = {"block_px": (64,)}
@@ -59,10 +59,6 @@ def run_shard(path: Path, model, index: int, count: int, **options):
         lambda event, /, **fields: heard.append((event, fields)),
     )
     return jobs[0], dict(heard)
-
-
-def nothing(event, /, **fields):
-    pass
 
 
 KINDS = [2, 3, "classes", "as_classes", "planes"]
