@@ -39,15 +39,15 @@ REMOTE = [*HTTP, "s3fs>=2024.12"]
 COMPARE = ["scikit-learn>=1.5"]
 # Tables as Parquet; 55 MB.
 PARQUET = ["pyarrow>=18"]
-# Texture and distribution of intensity in `measure`; 12 MB.
-APPEARANCE = ["cp-measure>=0.3,<0.4"]
+# What `measure` finds in images that fit in memory; 12 MB. No wheels for Python 3.14 and Linux on ARM.
+MEASURE = ["cp-measure>=0.3,<0.4"]
 # FijiSession and the Appose worker: small, and without Java itself.
 FIJI = ["jpype1>=1.5", "appose>=0.12"]
 TEST = [
     *HTTP,
     *COMPARE,
     *PARQUET,
-    *APPEARANCE,
+    *MEASURE,
     *FIJI,
     "pytest>=8.3",
     "hypothesis>=6.100",
@@ -85,7 +85,7 @@ setup(
         "cluster": ["distributed>=2025.1"],
         "compare": COMPARE,
         "parquet": PARQUET,
-        "appearance": APPEARANCE,
+        "measure": MEASURE,
         "remote": REMOTE,
         "test": TEST,
     },

@@ -10,7 +10,7 @@ import click
 from cellscribble.cli.output import emit, progress_bar, say, shorten
 from cellscribble.cli.predict import parse_block
 from cellscribble.core.errors import BatchError
-from cellscribble.measure.appearance import GROUPS, MAX_PIXELS
+from cellscribble.measure.by_cp_measure import APPEARANCE, MAX_PIXELS
 from cellscribble.measure.table_files import CSV, FORMS
 from cellscribble.measure.tables import Wanted, measure_files
 
@@ -28,8 +28,8 @@ def _parse_names(ctx: click.Context, param: click.Parameter, value: str) -> tupl
 
 def _parse_groups(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:
     groups = tuple(dict.fromkeys(_parse_names(ctx, param, value)))
-    if unknown := [group for group in groups if group not in GROUPS]:
-        raise click.BadParameter(f"{', '.join(unknown)} is not a group; there are {', '.join(GROUPS)}")
+    if unknown := [group for group in groups if group not in APPEARANCE]:
+        raise click.BadParameter(f"{', '.join(unknown)} is not a group; there are {', '.join(APPEARANCE)}")
     return groups
 
 
@@ -56,7 +56,7 @@ def _parse_groups(ctx: click.Context, param: click.Parameter, value: str) -> tup
     metavar="GROUPS",
     default="",
     callback=_parse_groups,
-    help=f"{','.join(GROUPS)}, or one of them, of images to {MAX_PIXELS / 1e6:.1f} megapixels; slow.",
+    help=f"{','.join(APPEARANCE)}, or one of them, of images to {MAX_PIXELS / 1e6:.1f} megapixels; slow.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace tables that exist.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines on stdout.")

@@ -150,6 +150,24 @@ def padded_shape(shape: Sequence[int], multiple: Sequence[int]) -> tuple[int, ..
     return tuple(-(-n // m) * m for n, m in zip(shape, multiple, strict=True))
 
 
+def block_size(shape: Sequence[int], block_px: Sequence[int], multiple: Sequence[int]) -> tuple[int, ...]:
+    """The size of a block: what was asked for, one number being all axes, at most the image on the network's stride.
+
+    Raises
+    ------
+    InputError
+        If it is impossible.
+    """
+    block = tuple(block_px)
+    if len(block) == 1:
+        block = block * len(shape)
+    if len(block) != len(shape) or min(block) < 1:
+        raise InputError(
+            f"block is {block} px; expected one positive number or {len(shape)}, one for each spatial axis"
+        )
+    return tuple(min(b, n) for b, n in zip(block, padded_shape(shape, multiple), strict=True))
+
+
 def plan_blocks(
     shape: Sequence[int], block_px: Sequence[int], halo_px: Sequence[int], multiple: Sequence[int]
 ) -> Iterator[Block]:

@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from cellscribble.core.blocks import padded_shape
+from cellscribble.core.blocks import block_size, padded_shape
 from cellscribble.core.errors import InputError
 from cellscribble.engine.costs import MOST_CUT_BYTES, USUAL_CUT_BYTES, Costs, Work, expected_seconds, peak_bytes
 from cellscribble.engine.memory import format_bytes
-from cellscribble.infer.blockwise import block_size, default_block_px
+from cellscribble.infer.blockwise import default_block_px
 
 PLANE_PX = (1024, 768, 512, 384, 256, 192, 128, 96, 64, 48, 32, 16)
 DEPTH_PX = (128, 96, 64, 48, 32, 24, 16, 8, 4, 1)

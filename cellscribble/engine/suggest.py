@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cellscribble.bundle import Model
-from cellscribble.core.blocks import BlockGrid, padded_block, read_padded
+from cellscribble.core.blocks import BlockGrid, block_size, padded_block, read_padded
 from cellscribble.core.errors import BatchError, CellScribbleError, InputError
 from cellscribble.core.intensity import fit_intensity
 from cellscribble.core.reading import reading
@@ -21,7 +21,7 @@ from cellscribble.engine.level import choose_level
 from cellscribble.engine.options import PredictOptions
 from cellscribble.engine.outputs import DEFAULT_OUT
 from cellscribble.engine.steps import decide_classes
-from cellscribble.infer.blockwise import block_size, default_block_px
+from cellscribble.infer.blockwise import default_block_px
 from cellscribble.infer.fit import check_fit
 from cellscribble.infer.planes import sees_planes
 from cellscribble.infer.regions import Boxes, boxes_of_block, choose, joined

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cellscribble.bundle import Model
-from cellscribble.core.blocks import padded_shape, plan_blocks, read_padded
-from cellscribble.core.errors import InputError, OutputError
+from cellscribble.core.blocks import block_size, plan_blocks, read_padded
+from cellscribble.core.errors import OutputError
 from cellscribble.core.intensity import fit_intensity
 from cellscribble.core.reading import reading
 from cellscribble.core.volume import ImageVolume
@@ -109,21 +109,3 @@ def allocate(shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
 def default_block_px(ndim: int, by_planes: bool) -> tuple[int, ...]:
     """The size of a block where memory does not matter; `by_planes` if the network sees one plane at a time."""
     return PLANES_BLOCK_PX if by_planes else DEFAULT_BLOCK_PX[ndim]
-
-
-def block_size(shape: tuple[int, ...], block_px: Sequence[int], multiple: Sequence[int]) -> tuple[int, ...]:
-    """The size of a block: what was asked for, at most the image on the network's stride.
-
-    Raises
-    ------
-    InputError
-        If it is impossible.
-    """
-    block = tuple(block_px)
-    if len(block) == 1:
-        block = block * len(shape)
-    if len(block) != len(shape) or min(block) < 1:
-        raise InputError(
-            f"block is {block} px; expected one positive number or {len(shape)}, one for each spatial axis"
-        )
-    return tuple(min(b, n) for b, n in zip(block, padded_shape(shape, multiple), strict=True))

@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from cellscribble.bundle import ModelMetadata
-from cellscribble.core.blocks import BlockGrid, Slices, relative
+from cellscribble.core.blocks import BlockGrid, Slices, block_size, relative
 from cellscribble.core.intensity import fit_intensity
 from cellscribble.core.reading import reading
 from cellscribble.core.volume import ImageVolume, relative_spacing
-from cellscribble.infer.blockwise import allocate, block_size, default_block_px
+from cellscribble.infer.blockwise import allocate, default_block_px
 from cellscribble.infer.planes import sees_planes
 from cellscribble.segment.graph_cut import GraphCut, overlap_px, put_on_sides
 

@@ -98,6 +98,7 @@ def _shape(sums: Sums) -> tuple[Columns, Columns]:
 def _grey(sums: Sums, k: int, full: float) -> tuple[Columns, Columns]:
     n, edge = sums.pixels, sums.edge_pixels
     total, edge_total = sums.grey[:, k, 0], sums.edge_grey[:, k, 0]
+    # An object that is the whole image has no edge; CellProfiler says 0 there.
     some_edge = edge > 0
     intensity: Columns = {
         "IntegratedIntensity": total / full,
@@ -106,8 +107,8 @@ def _grey(sums: Sums, k: int, full: float) -> tuple[Columns, Columns]:
         "MinIntensity": sums.lowest[:, k] / full,
         "MaxIntensity": sums.highest[:, k] / full,
         "IntegratedIntensityEdge": edge_total / full,
-        "MeanIntensityEdge": edge_total / edge / full,
-        "StdIntensityEdge": _deviation(edge, sums.edge_grey[:, k]) / full,
+        "MeanIntensityEdge": np.where(some_edge, edge_total / edge, 0) / full,
+        "StdIntensityEdge": np.where(some_edge, _deviation(edge, sums.edge_grey[:, k]), 0) / full,
         "MinIntensityEdge": np.where(some_edge, sums.edge_lowest[:, k], 0) / full,
         "MaxIntensityEdge": np.where(some_edge, sums.edge_highest[:, k], 0) / full,
     }

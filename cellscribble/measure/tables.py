@@ -14,18 +14,18 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from cellscribble.core.blocks import BlockGrid
+from cellscribble.core.blocks import BlockGrid, block_size
 from cellscribble.core.errors import CellScribbleError, InputError, OutputError
 from cellscribble.core.volume import ImageVolume
 from cellscribble.io.atomic import atomic_path, check_writable, is_zarr
 from cellscribble.io.cppipe import cellprofiler_name
 from cellscribble.io.images import image_name, list_images, max_sample_value, natural_key, open_image
-from cellscribble.measure.appearance import appearance_table, check_groups
 from cellscribble.measure.blockwise import BLOCK_PX, by_block, sum_objects
+from cellscribble.measure.by_cp_measure import INTENSITY, SHAPE, check_groups, cp_measure_table, measures
 from cellscribble.measure.features import Columns, feature_table, full_scale
 from cellscribble.measure.sorted_records import SortedRecords, to_records
 from cellscribble.measure.table_files import CSV, check_form, open_table
-from cellscribble.measure.whole import whole_object_table
+from cellscribble.measure.whole import whole_names, whole_object_table
 from cellscribble.metrics.pairs import files_by_name
 
 PREFIX = "MyExpt_"
@@ -59,9 +59,9 @@ class Wanted:
     objects : CellProfiler's name of the objects
     channels : names of the images' channels; by default those of the files
     level : pyramid level of labels, and of images as well unless a coarser one of theirs has the labels' shape
-    block_px : size of a block
+    block_px : size of a block, one number for all axes or one for each
     quick : leave out what needs an object whole (see `cellscribble.measure.whole`)
-    also : groups of `cellscribble.measure.appearance`
+    also : of `cellscribble.measure.by_cp_measure.APPEARANCE`
     """
 
     objects: str = "Cells"
@@ -229,9 +229,13 @@ def _measure(
     image = None if image_file is None else _open_image_of(labels, image_file, wanted.level)
     channels = () if image is None else channel_names(image, wanted.channels)
     full = 1.0 if image_file is None or image is None else full_scale(image.data.dtype, max_sample_value(image_file))
-    grid = BlockGrid(labels.spatial_shape, tuple(wanted.block_px or BLOCK_PX[labels.ndim]))
+    shape = labels.spatial_shape
+    grid = BlockGrid(shape, block_size(shape, wanted.block_px or BLOCK_PX[labels.ndim], (1,) * labels.ndim))
     folder = records.folder
-    first = bool(wanted.also)
+    groups = wanted.also
+    if not wanted.quick and measures(labels):
+        groups = (SHAPE, *([] if image is None else [INTENSITY]), *groups)
+    first = bool(groups)
     n_passes = first + (1 if wanted.quick else 2)
 
     def counted(done: int, total: int) -> None:
@@ -239,20 +243,21 @@ def _measure(
 
     known: npt.NDArray[Any] = np.zeros(0, int)
     more: Columns = {}
-    if wanted.also and image is not None:
-        known, more = appearance_table(
-            labels, image, channels, full, wanted.also, lambda done: progress(done / n_passes)
-        )
+    if groups:
+        known, more = cp_measure_table(labels, image, channels, full, groups, lambda done: progress(done / n_passes))
     last = 0
     sums = sum_objects(labels, image, block_px=grid.block_px, folder=folder, progress=counted)
     parts = ((0, part) for part in sums) if wanted.quick else by_block(sums, lambda part: part.low, grid, folder)
     for block, part in parts:
         columns = feature_table(part, channels, [full] * len(channels))
-        if not wanted.quick:
+        if not wanted.quick and not more.keys() >= set(whole_names(labels.ndim, channels)):
             columns |= whole_object_table(labels, image, part, channels, full, grid.block_px)
+        if not wanted.quick:
             progress((first + 1 + (block + 1) / len(grid)) / n_passes)
-        if more:
-            columns |= {name: values[np.searchsorted(known, part.ids)] for name, values in more.items()}
+        at = np.searchsorted(known, part.ids)
+        for key, values in more.items():
+            # Whole numbers stay such.
+            columns[key] = values[at].astype(columns[key].dtype if key in columns else float)
         records.add(to_records(columns))
         last = max(last, int(part.ids.max(initial=0)))
     objects = _Objects(records, None)

@@ -33,6 +33,12 @@ _SHAPE = {2: (*_ROUND, *_WIDTHS, *_ZERNIKE), 3: ("SurfaceArea",)}
 _GREY = ("LowerQuartileIntensity", "MedianIntensity", "UpperQuartileIntensity", "MADIntensity")
 
 
+def whole_names(ndim: int, channels: Sequence[str]) -> list[str]:
+    """What `whole_object_table` gives."""
+    grey = [f"Intensity_{name}_{channel}" for channel in channels for name in _GREY]
+    return [f"AreaShape_{name}" for name in _SHAPE[ndim]] + grey
+
+
 def whole_object_table(
     labels: ImageVolume,
     image: ImageVolume | None,
@@ -55,9 +61,8 @@ def whole_object_table(
     full_scale : the value that becomes 1
     block_px : size of that block
     """
-    shape_names = [f"AreaShape_{name}" for name in _SHAPE[labels.ndim]]
-    grey_names = [f"Intensity_{name}_{channel}" for channel in channels for name in _GREY]
-    out = np.full((len(shape_names) + len(grey_names), len(sums)), np.nan)
+    names = whole_names(labels.ndim, channels)
+    out = np.full((len(names), len(sums)), np.nan)
     size = labels.pixel_size_um or (1.0,) * labels.ndim
     spacing = tuple(s / size[-2] for s in size)
     boxes = _boxes(sums)
@@ -77,7 +82,7 @@ def whole_object_table(
             for channel in values:
                 found += _quartiles(channel[box][mask] / full_scale, labels.ndim)
             out[:, i] = found
-    return dict(zip([*shape_names, *grey_names], out, strict=True))
+    return dict(zip(names, out, strict=True))
 
 
 def _boxes(sums: Sums) -> list[Slices]:

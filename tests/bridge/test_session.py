@@ -27,7 +27,7 @@ WINDOW = """
 image = ImageVolume(np.arange(40 * 50, dtype=np.uint16).reshape(1, 40, 50), "CYX", (0.5, 0.5), "cells")
 labels = np.zeros((40, 50), np.uint16); labels[3:9, 4:9] = 300
 session.show(image, labels)
-print(session.run_macro('return "" + nImages + " " + getTitle() + " " + getPixel(5, 5);'))
+print(session.run_macro('selectImage(2); return "" + nImages + " " + getTitle() + " " + getPixel(5, 5);'))
 session.run_macro('getLut(r, g, b); selectImage(1); DRAW')
 session.run_macro('makeRectangle(30, 20, 8, 6); Roi.setName("bg_1"); roiManager("add");')
 found = session.collect_scribbles()

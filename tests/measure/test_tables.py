@@ -12,7 +12,7 @@ from cellscribble.cli.main import run
 from cellscribble.io import ome_zarr_read
 from cellscribble.io.ome_zarr import write_ome_zarr
 from cellscribble.io.tiff import save_labels
-from cellscribble.measure import blockwise, sorted_records, table_files
+from cellscribble.measure import blockwise, by_cp_measure, sorted_records, table_files
 from tests.cli.test_main import modules_after
 from tests.infer.analytic import disks, metadata, write_model
 
@@ -47,7 +47,7 @@ def test_tables_have_a_line_for_each_object_and_each_image(place, capsys):
     assert list(objects[0])[:3] == ["ImageNumber", "ObjectNumber", "AreaShape_Area"]
     assert float(objects[0]["Intensity_MaxIntensity_Grey"]) == 200 / 255
     first, second = rows(place / "cellscribble_measurements" / "MyExpt_Image.csv")
-    assert first["Count_Cells"] == "2"
+    assert (first["Metadata_Name"], first["Count_Cells"]) == ("a", "2")
     assert second["FileName_Grey"] == "b.tif"
     # 48 x 64 pixels of 0.25 square micrometres.
     assert float(first["Density_Cells_per_mm2"]) == pytest.approx(2 / (48 * 64 * 0.25e-6))
@@ -81,6 +81,8 @@ def test_a_store_is_measured_like_the_file_and_piece_by_piece(place, monkeypatch
     save_labels("t_labels.tif", labels, (0.5, 0.5))
     tifffile.imwrite("t.tif", image, imagej=True, metadata={"axes": "CYX"})
     monkeypatch.setattr(ome_zarr_read, "LAZY_BYTES", 10)
+    # As if this were more than cp_measure takes.
+    monkeypatch.setattr(by_cp_measure, "MAX_PIXELS", 0)
     assert run(["measure", "s_labels.zarr", "s.zarr", "-o", "zarr", "--block", "33,50"]) == 0
     assert run(["measure", "t_labels.tif", "t.tif", "-o", "tif", "--channels", "DAPI,GFP"]) == 0
     expected = (place / "tif" / "MyExpt_Cells.csv").read_text()

@@ -15,6 +15,7 @@ from cellscribble.engine.cellprofiler import with_background
 from cellscribble.io.cppipe import cellprofiler_name
 from cellscribble.io.images import open_image
 from cellscribble.io.ome_zarr import write_ome_zarr
+from cellscribble.measure import by_cp_measure
 from tests.infer.analytic import disks, metadata, write_model
 from tests.plugins.drive import needs_cellprofiler, rows, run
 
@@ -40,7 +41,7 @@ def write_stacks(folder, ndim, rng):
 @pytest.mark.slow
 @needs_cellprofiler
 @pytest.mark.parametrize("ndim", [2, 3])
-def test_the_folder_is_measured_as_it_stands_and_measure_gives_the_same_numbers(tmp_path, ndim, rng):
+def test_the_folder_is_measured_as_it_stands_and_measure_gives_the_same_numbers(tmp_path, ndim, rng, monkeypatch):
     images, ours = tmp_path / "images", tmp_path / "ours"
     write_stacks(images, ndim, rng)
     model = write_model(tmp_path / "model.onnx", metadata(ndim, 2))
@@ -49,21 +50,24 @@ def test_the_folder_is_measured_as_it_stands_and_measure_gives_the_same_numbers(
     done = run(folder / "measure.cppipe", tmp_path / "theirs", *(["-i", folder] if ndim == 3 else []))
     assert done.returncode == 0, done.stderr
     block = "17,40" if ndim == 2 else "5,20,33"
-    args = ["--channels", "DAPI,GFP", "--block", block, "-o", str(tmp_path / "measured")]
-    assert cellscribble(["measure", str(ours), str(images), *args]) == 0
+    args = ["--channels", "DAPI,GFP", "--block", block]
+    # By cp_measure, and block by block as images are that do not fit in memory.
+    for out, largest in (("measured", by_cp_measure.MAX_PIXELS), ("streamed", 0)):
+        monkeypatch.setattr(by_cp_measure, "MAX_PIXELS", largest)
+        assert cellscribble(["measure", str(ours), str(images), *args, "-o", str(tmp_path / out)]) == 0
 
     theirs = by_name(tmp_path / "theirs")
-    measured = by_name(tmp_path / "measured")
-    assert {name: len(found) for name, found in measured.items()} == {k: len(v) for k, v in theirs.items()}
-    for name, objects in theirs.items():
-        assert [row["ObjectNumber"] for row in objects] == [row["ObjectNumber"] for row in measured[name]]
-        for row, own in zip(objects, measured[name], strict=True):
-            wanted = {key for key in row if key.startswith(("AreaShape", "Intensity", "Location", "Number"))}
-            assert wanted <= set(own)
-            for key in wanted:
-                if not key.startswith(LOOSE):
-                    assert_same(key, float(own[key]), float(row[key]))
-        assert_maxima_are_maxima(images / f"{name}.tif", measured[name])
+    for measured in (by_name(tmp_path / "measured"), by_name(tmp_path / "streamed")):
+        assert {name: len(found) for name, found in measured.items()} == {k: len(v) for k, v in theirs.items()}
+        for name, objects in theirs.items():
+            assert [row["ObjectNumber"] for row in objects] == [row["ObjectNumber"] for row in measured[name]]
+            for row, own in zip(objects, measured[name], strict=True):
+                wanted = {key for key in row if key.startswith(("AreaShape", "Intensity", "Location", "Number"))}
+                assert wanted <= set(own)
+                for key in wanted:
+                    if not key.startswith(LOOSE):
+                        assert_same(key, float(own[key]), float(row[key]))
+            assert_maxima_are_maxima(images / f"{name}.tif", measured[name])
 
 
 APPEARANCE = """MeasureTexture:[module_num:5|svn_version:'Unknown'|variable_revision_number:7|show_window:False|\

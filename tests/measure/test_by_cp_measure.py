@@ -1,4 +1,4 @@
-"""Texture and distribution beside our own measurements, and what keeps the two of one object together."""
+"""What cp_measure measures beside our own measurements, and what keeps the two of one object together."""
 
 import sys
 from pathlib import Path
@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 import tifffile
 from cp_measure.bulk import get_core_measurements
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
 
 from cellscribble.cli.main import run
 from cellscribble.io.images import open_image
 from cellscribble.io.tiff import save_labels
-from cellscribble.measure import appearance
+from cellscribble.measure import by_cp_measure
 from tests.measure.test_tables import rows
 
 NUCLEI = Path(__file__).parents[2] / "examples" / "nuclei"
@@ -34,7 +37,28 @@ def measured(out, labels, image, *args):
     return rows(out / "MyExpt_Cells.csv")
 
 
-def test_size_shape_and_intensity_of_real_nuclei_are_those_of_cp_measure(tmp_path):
+def streamed(out, labels, image, *args):
+    """As images are measured of which cp_measure would need too much memory."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(by_cp_measure, "MAX_PIXELS", 0)
+        return measured(out, labels, image, *args)
+
+
+def numbers_of(table, name):
+    values = np.array([float(row[name]) for row in table])
+    # -90 and 90 degrees are one direction.
+    return np.exp(2j * np.radians(values)) if name == "AreaShape_Orientation" else values
+
+
+def assert_same_tables(some, others):
+    assert [list(row) for row in some] == [list(row) for row in others]
+    for name in some[0] if some else ():
+        np.testing.assert_allclose(
+            numbers_of(some, name), numbers_of(others, name), rtol=1e-6, atol=1e-6, err_msg=name
+        )
+
+
+def test_sizes_shapes_and_intensities_of_real_nuclei_are_those_of_cp_measure(tmp_path):
     image, labels = example()
     numbers, values = read(labels).astype(np.int32), read(image) / 255.0
     theirs = {}
@@ -45,13 +69,35 @@ def test_size_shape_and_intensity_of_real_nuclei_are_those_of_cp_measure(tmp_pat
     for name, column in theirs.items():
         key = f"AreaShape_{name}" if f"AreaShape_{name}" in objects[0] else f"{name}_DNA"
         if key in objects[0] and not key.startswith("Location_Max"):
-            own = [float(row[key]) for row in objects]
-            # -90 and 90 degrees are one direction.
-            if name == "Orientation":
-                own, column = (np.exp(2j * np.radians(angles)) for angles in (own, column))
-            np.testing.assert_allclose(own, column, rtol=1e-6, atol=1e-6, err_msg=key)
+            assert [float(row[key]) for row in objects] == list(column)
             n_columns += 1
     assert n_columns > 70
+    assert_same_tables(objects, streamed(tmp_path, labels, image))
+
+
+@st.composite
+def planes_and_stacks(draw):
+    """Labels of any shapes: dots, lines, holes, pieces that touch a border or only a corner, and grey values."""
+    ndim = draw(st.sampled_from([2, 2, 3]))
+    shape = draw(st.tuples(*[st.integers(1 if ndim == 2 else 2, 24 if ndim == 2 else 8)] * ndim))
+    rng = np.random.default_rng(draw(st.integers(0, 999)))
+    filled = rng.random(shape) < draw(st.sampled_from([0.0, 0.05, 0.2, 0.5, 0.8, 1.0]))
+    labels, _ = ndimage.label(filled, np.ones((3,) * ndim) if draw(st.booleans()) else None)
+    if draw(st.booleans()):
+        # Touching objects, and some of several pieces.
+        labels = np.where(filled, rng.integers(1, 4, shape), 0)
+    return labels.astype(np.uint16), rng.integers(0, draw(st.sampled_from([1, 2, 65536])), shape).astype(np.uint16)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(planes_and_stacks())
+def test_what_is_streamed_is_what_cp_measure_says_of_any_objects(tmp_path, case):
+    labels, image = case
+    axes = {} if labels.ndim == 2 else {"imagej": True, "metadata": {"axes": "ZYX", "spacing": 3.0, "unit": "um"}}
+    tifffile.imwrite(tmp_path / "a_labels.tif", labels, **axes)
+    tifffile.imwrite(tmp_path / "a.tif", image, **axes)
+    paths = tmp_path / "a_labels.tif", tmp_path / "a.tif"
+    assert_same_tables(measured(tmp_path / "m", *paths), streamed(tmp_path / "s", *paths, "--block", "7"))
 
 
 def test_an_object_has_its_own_texture_whatever_its_number_its_block_and_its_neighbours_are(tmp_path):
@@ -132,7 +178,7 @@ def test_labels_of_another_size_fail_alone(tmp_path, capsys, monkeypatch):
     ],
 )
 def test_what_has_no_texture_is_said(tmp_path, capsys, monkeypatch, largest, value, images, said):
-    monkeypatch.setattr(appearance, "MAX_PIXELS", largest)
+    monkeypatch.setattr(by_cp_measure, "MAX_PIXELS", largest)
     tifffile.imwrite(tmp_path / "a.tif", np.full((20, 20), value, np.float32))
     save_labels(tmp_path / "a_labels.tif", np.ones((20, 20), np.uint16))
     args = [str(tmp_path / "a_labels.tif"), *([str(tmp_path / "a.tif")] if images else [])]
@@ -144,7 +190,7 @@ def test_what_has_no_texture_is_said(tmp_path, capsys, monkeypatch, largest, val
 def test_without_cp_measure_the_remedy_is_named_before_anything_is_read(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "cp_measure.bulk", None)
     assert run(["measure", str(tmp_path / "none"), str(tmp_path / "none"), *ALSO]) == 1
-    assert "pip install 'cellscribble[appearance]'" in capsys.readouterr().err
+    assert "pip install 'cellscribble[measure]'" in capsys.readouterr().err
 
 
 def test_an_unknown_group_is_refused(capsys):
