@@ -17,6 +17,9 @@ from cellscribble.engine.ready import Bools, Ready
 POLL_S = 1.0
 """Windows does not interrupt a wait that has no end, so Ctrl-C is looked for this often."""
 
+LAST = 2
+"""Times as many tasks of the first stage as run at once are its last few."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:
@@ -48,7 +51,8 @@ def run_stages(
 ) -> None:
     """Run all tasks that are not done; return when they are.
 
-    Of the tasks that may start, those of the last stage go first, within a stage the lowest number.
+    Of the tasks that may start, those of the last stage go first, within a stage the lowest number; but the last few
+    of the first stage, whose tasks take longest, go before the others, so that none runs alone in the end.
 
     Parameters
     ----------
@@ -126,7 +130,10 @@ class _Run:
 
     def _submit(self) -> bool:
         """Start the first of the ready tasks; False if there is none."""
-        for s in reversed(range(len(self._stages))):
+        order = [*reversed(range(len(self._stages)))]
+        if self._blocks[0].n_ready <= LAST * self._at_once():
+            order = [0, *order[:-1]]
+        for s in order:
             if self._blocks[s].n_ready:
                 stage, k = self._stages[s], self._blocks[s].take()
                 try:

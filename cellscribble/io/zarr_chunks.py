@@ -9,6 +9,7 @@ import itertools
 import os
 import secrets
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,12 @@ import zarr
 from zarr.storage import LocalStore
 
 from cellscribble.core.blocks import Slices, overlap, relative
+
+MANY = 64
+"""Chunks that are read by several threads: an image that is taken into memory whole, and not a block of one, of which
+several are under way as it is."""
+
+THREADS = min(4, os.cpu_count() or 1)
 
 
 def read_chunks(array: zarr.Array[Any], window: Slices) -> npt.NDArray[Any]:
@@ -31,17 +38,27 @@ def read_chunks(array: zarr.Array[Any], window: Slices) -> npt.NDArray[Any]:
     if not _is_plain(array):
         return np.asarray(array[window])
     out = np.empty([s.stop - s.start for s in window], array.dtype)
-    for path, box in _chunks(array, window):
+    chunks = list(_chunks(array, window))
+
+    def read(path: Path, box: Slices) -> None:
         common = overlap(box, window)
         try:
             packed = path.read_bytes()
         except FileNotFoundError:
             out[relative(common, window)] = array.metadata.fill_value or 0
-            continue
+            return
         codec = _codec(array)
         unpacked = packed if codec is None else codec.decode(packed)
         chunk = np.frombuffer(unpacked, array.dtype).reshape(array.chunks)
         out[relative(common, window)] = chunk[relative(common, box)]
+
+    if len(chunks) < MANY:
+        for path, box in chunks:
+            read(path, box)
+        return out
+    with ThreadPoolExecutor(THREADS) as executor:
+        for done in [executor.submit(read, *chunk) for chunk in chunks]:
+            done.result()
     return out
 
 

@@ -15,8 +15,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 
 LARGEST = 1 << 30
 """Capacities of scipy's flow are int32."""
@@ -35,6 +33,10 @@ def cut_graph(
     pairs : (E,) int each, two linked nodes; a pair that comes again adds up
     weight : (E,) numbers >= 0, rounded once all of a pair are added
     """
+    # Only adapted models cut, and these take 50 ms of the start of any command.
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import breadth_first_order, maximum_flow
+
     n = len(gain)
     source, sink = n, n + 1
     node = np.arange(n)

@@ -1,5 +1,7 @@
 """Chunks without Zarr's machinery: what Zarr would have read and written, to the byte."""
 
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 import zarr
@@ -42,7 +44,9 @@ def test_files_and_pixels_are_those_of_zarr(tmp_path_factory, data, version):
         zarrs[place] = values
         np.testing.assert_array_equal(read_chunks(ours, place), values)
     assert files(path / "ours") == files(path / "zarrs")
-    np.testing.assert_array_equal(read_chunks(zarrs, tuple(slice(0, n) for n in SHAPE)), ours[...])
+    # One after the other, or by several threads.
+    with patch("cellscribble.io.zarr_chunks.MANY", data.draw(st.sampled_from([1, 1000]))):
+        np.testing.assert_array_equal(read_chunks(zarrs, tuple(slice(0, n) for n in SHAPE)), ours[...])
 
 
 @pytest.mark.parametrize("compressor", [None, {"id": "zlib", "level": 1}])
@@ -56,6 +60,16 @@ def test_arrays_that_others_wrote_are_read(tmp_path, compressor):
     found = read_chunks(array, (slice(1, 5), slice(2, 7)))
     np.testing.assert_array_equal(found, expected[1:5, 2:7])
     assert found.dtype == array.dtype
+
+
+def test_a_damaged_chunk_is_an_error_whoever_reads_it(tmp_path):
+    array = store(tmp_path / "s", "0.4")
+    array[...] = np.random.default_rng(0).integers(0, 60000, SHAPE, np.uint16)
+    chunk = sorted(p for p in (tmp_path / "s" / "0").rglob("*") if p.is_file() and not p.name.startswith("."))[3]
+    chunk.write_bytes(chunk.read_bytes()[:9])
+    for many in (1, 1000):
+        with patch("cellscribble.io.zarr_chunks.MANY", many), pytest.raises(Exception):  # noqa: B017
+            read_chunks(array, tuple(slice(0, n) for n in SHAPE))
 
 
 def test_a_write_that_fails_leaves_no_file_behind(tmp_path):

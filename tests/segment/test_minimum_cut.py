@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cellscribble.segment import minimum_cut
 from cellscribble.segment.minimum_cut import cut_grid
 
 SHAPES = [(2, 5), (3, 3), (1, 7), (2, 2, 3), (1, 4, 2)]
@@ -39,7 +38,7 @@ def test_the_cut_of_a_grid_is_the_best_of_all_segmentations(seed, shape, strong)
 
 
 def test_pixels_that_are_sure_need_no_flow(monkeypatch):
-    monkeypatch.setattr(minimum_cut, "maximum_flow", None)
+    monkeypatch.setattr("scipy.sparse.csgraph.maximum_flow", None)
     gain = np.array([[9, 9, -1, 9, -9, 2, -9]], np.int32)
     # Links of 2: the third pixel is drawn in by its neighbours, the sixth out by its own.
     weights = [np.zeros_like(gain), np.full_like(gain, 2)]
