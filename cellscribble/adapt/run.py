@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -132,7 +133,7 @@ def adapt(
     counts = np.bincount(labels, minlength=len(meta.classes))
     # What `check_fit` says first of a 2D model on a stack is of interest to predict alone.
     of_fit = fit.notes[image.ndim - meta.ndim :]
-    notes = (*of_fit, *_pixel_size_note(image, meta))
+    notes = (*of_fit, *_pixel_size_note(image, meta), *_missing_note(meta.classes, counts))
     return Adapted(open_model(out), tuple(counts.tolist()), holdout, before, after, calibration, notes)
 
 
@@ -233,6 +234,16 @@ def _compare(written: Model, sample: Sample, features: Runner, classifier: Class
 
 def _logit(level: float) -> float:
     return math.log(level) - math.log1p(-level)
+
+
+def _missing_note(classes: Sequence[str], counts: npt.NDArray[np.integer[Any]]) -> tuple[str, ...]:
+    missing = [name for name, n in zip(classes, counts, strict=True) if not n]
+    if not missing:
+        return ()
+    return (
+        f"there are no strokes of {', '.join(missing)}: nothing tells the new model what that looks like here, so it "
+        "will hardly find any; draw some if there are such pixels",
+    )
 
 
 def _pixel_size_note(image: ImageVolume, meta: ModelMetadata) -> tuple[str, ...]:

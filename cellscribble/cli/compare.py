@@ -94,6 +94,8 @@ def command(
     training_set = open_training_set(images, scribbles, labels, **config.reading)
     chosen = methods or default_methods(len(training_set.classes))
     exam = _exam(training_set, images, options, config.reading)
+    if exam.is_of_classes(len(training_set.classes)):
+        say(f"masks: numbers to {exam.largest} are taken for classes, in the order of those of the strokes")
     comparison = Comparison(training_set, config, _jobs(chosen, seeds), exam, out)
     report_understood(training_set)
     say_split(comparison)

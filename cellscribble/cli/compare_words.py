@@ -21,6 +21,7 @@ from cellscribble.train.run import split_samples
 
 TITLES = {
     "iou": "IoU",
+    "mean_class_iou": "mIoU",
     "dice": "Dice",
     "mean_dice_per_truth": "mDice S2L",
     "mean_best_dice": "mDice ImP",
@@ -83,6 +84,8 @@ def print_table(outcome: Outcome, exam: Exam) -> None:
     """Means over seeds, a line for each method and, where there are masks, one without the edge level."""
     means = over_seeds((row for result in outcome.results for row in result.rows), ("method", "edge"))
     scored = {key: title for key, title in TITLES.items() if any(m[key].n for m in means.values())}
+    if all(m["mean_class_iou"].text() == m["iou"].text() for m in means.values()):
+        scored.pop("mean_class_iou", None)  # of one class
     table = Table(box=None, pad_edge=False)
     columns = ["edge", *scored.values()] if scored else []
     for title in ("method", "minutes", "strokes right", "95 % interval", *columns):

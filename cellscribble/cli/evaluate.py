@@ -17,13 +17,18 @@ from cellscribble.io.atomic import check_writable
 from cellscribble.metrics.pairs import Evaluation, evaluate_files, save_csv
 from cellscribble.metrics.scores import Mean, summarise
 
-COLUMNS = dict(
-    zip(
-        ("iou", "dice", "auc", "mean_dice_per_truth", "f1", "ap_50", "ap_mean", "panoptic_quality", "rand_error"),
-        ("IoU", "Dice", "AUC", "mDice", "F1", "AP.50", "AP", "PQ", "ARAND"),
-        strict=True,
-    )
-)
+COLUMNS = {
+    "iou": "IoU",
+    "dice": "Dice",
+    "auc": "AUC",
+    "mean_dice_per_truth": "mDice S2L",
+    "mean_best_dice": "mDice ImP",
+    "f1": "F1",
+    "ap_50": "AP.50",
+    "ap_mean": "AP",
+    "panoptic_quality": "PQ",
+    "rand_error": "ARAND",
+}
 
 EPILOG = """\b
 Examples:

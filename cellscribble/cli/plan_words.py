@@ -26,13 +26,18 @@ def plan_lines(fields: Mapping[str, Any], *, dry_run: bool) -> list[str]:
     done = [f"{n} of them done already, by a run that was stopped"] if (n := fields.get("n_done")) else []
     if not dry_run:
         return [how, *done]
+    n_empty = fields.get("n_look_empty")
+    if n_empty is None:
+        empty = "less where blocks are empty"
+    else:
+        empty = f"since {n_empty} of the blocks look empty on the lowest level and need no network"
     return [
         f"{how}, at most {format_bytes(fields['most_memory_bytes'])}",
         *done,
         f"the network looks {_px(fields['halo_px'])} px around a block",
         f"at most {format_bytes(fields['disk_bytes'])} on the disk, unpacked; "
         f"{format_bytes(fields['free_disk_bytes'])} are free",
-        f"about {format_seconds(fields['seconds'])}, less where blocks are empty",
+        f"about {format_seconds(fields['seconds'])}, {empty}",
         f"would write {', '.join(fields['writes'])}",
     ]
 

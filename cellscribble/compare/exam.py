@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class Exam:
     hashes : sha256 of their pixels: a result belongs to these
     without : unseen images that have no mask, and masks that have no image, in words
     reading : how unseen images are read (`TrainConfig.reading`)
+    largest : the largest number in any mask
     """
 
     kind: str = NOTHING
@@ -39,6 +40,11 @@ class Exam:
     hashes: dict[str, str] = field(default_factory=dict)
     without: tuple[str, ...] = ()
     reading: Mapping[str, Any] = field(default_factory=dict)
+    largest: int = 0
+
+    def is_of_classes(self, n_classes: int) -> bool:
+        """Whether the masks' numbers are classes: where there are several and all numbers are some, as in training."""
+        return n_classes > 2 and 0 < self.largest < n_classes
 
     def is_scored(self, name: str, unseen: bool) -> bool:
         """Whether this image, of the unseen ones or of those trained on, has a mask here."""
@@ -60,8 +66,11 @@ def exam_on_training_images(training_set: TrainingSet, images: Path, labels: Pat
     """
     known = {pair.name: pair.image for pair in training_set.pairs}
     pairs = [pair for pair in _pairs(images, labels) if pair.name in known]
-    hashes = {f"{p.name} (mask)": _checked_mask(p, known[p.name]) for p in pairs}
-    return Exam(TRAINED_ON, {p.name: p.truth for p in pairs}, hashes=hashes)
+    hashes, largest = {}, 0
+    for pair in pairs:
+        hashes[f"{pair.name} (mask)"], number = _checked_mask(pair, known[pair.name])
+        largest = max(largest, number)
+    return Exam(TRAINED_ON, {p.name: p.truth for p in pairs}, hashes=hashes, largest=largest)
 
 
 def exam_on_unseen_images(training_set: TrainingSet, images: Path, labels: Path, **reading: Any) -> Exam:
@@ -75,13 +84,9 @@ def exam_on_unseen_images(training_set: TrainingSet, images: Path, labels: Path,
     """
     _, unpaired = find_pairs(images, labels)
     pairs = _pairs(images, labels)
-    exam = Exam(
-        UNSEEN,
-        {p.name: p.truth for p in pairs},
-        {p.name: p.prediction for p in pairs},
-        without=tuple(unpaired.values()),
-        reading=reading,
-    )
+    files = {p.name: p.prediction for p in pairs}
+    exam = Exam(UNSEEN, {p.name: p.truth for p in pairs}, files, without=tuple(unpaired.values()), reading=reading)
+    largest = 0
     first, seen = training_set.pairs[0].image, set(training_set.hashes.values())
     for pair in pairs:
         image = exam.open(pair.name)
@@ -91,12 +96,13 @@ def exam_on_unseen_images(training_set: TrainingSet, images: Path, labels: Path,
                 f"{first.axes} with {first.n_channels}; score on images of the kind that is trained on"
             )
         exam.hashes[pair.name] = sha256_of(image.data)
-        exam.hashes[f"{pair.name} (mask)"] = _checked_mask(pair, image)
+        exam.hashes[f"{pair.name} (mask)"], number = _checked_mask(pair, image)
+        largest = max(largest, number)
         if exam.hashes[pair.name] in seen:
             raise InputError(
                 f"{pair.prediction} is one of the images to train on, so it is not unseen; take it out of one folder"
             )
-    return exam
+    return replace(exam, largest=largest)
 
 
 def _pairs(images: Path, labels: Path) -> Sequence[Pair]:
@@ -106,10 +112,11 @@ def _pairs(images: Path, labels: Path) -> Sequence[Pair]:
     return pairs
 
 
-def _checked_mask(pair: Pair, image: ImageVolume) -> str:
+def _checked_mask(pair: Pair, image: ImageVolume) -> tuple[str, int]:
+    """The hash of a mask, and its largest number."""
     mask = read_labels(pair.truth)
     if mask.shape != image.spatial_shape:
         raise InputError(
             f"{pair.truth} is {mask.shape} px but its image is {image.spatial_shape} px; give masks of the same images"
         )
-    return sha256_of(mask)
+    return sha256_of(mask), int(mask.max(initial=0))

@@ -26,7 +26,7 @@ COLUMNS = (
     *("images", "n_images", *SCORES),
 )
 TABLE = "comparison.csv"
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True, slots=True)

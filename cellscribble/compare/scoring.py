@@ -33,12 +33,16 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One image that is looked at: its mask, the strokes held out of it, and whether it stands in the sheet."""
+    """One image that is looked at: its mask, the strokes held out of it, and whether it stands in the sheet.
+
+    of_classes : the mask's numbers are classes, not objects
+    """
 
     image: ImageVolume
     truth: Path | None
     strokes: Sequence[Stroke]
     shown: Shown | None
+    of_classes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +59,14 @@ class Marks:
 
 def views_of(samples: Sequence[Sample], n_classes: int, exam: Exam, shown: Sequence[Shown]) -> Iterator[View]:
     """The images that must be looked at, each once; unseen ones are opened one after the other."""
-    wanted = {one: one for one in shown}
+    wanted, of_classes = {one: one for one in shown}, exam.is_of_classes(n_classes)
     for sample in samples:
         strokes, in_sheet = find_strokes(sample.held_out, n_classes), wanted.get(Shown(sample.name, False))
         truth = exam.truths[sample.name] if exam.is_scored(sample.name, unseen=False) else None
         if strokes or in_sheet or truth:
-            yield View(sample.image, truth, strokes, in_sheet)
+            yield View(sample.image, truth, strokes, in_sheet, of_classes)
     for name in exam.images:
-        yield View(exam.open(name), exam.truths[name], (), wanted.get(Shown(name, True)))
+        yield View(exam.open(name), exam.truths[name], (), wanted.get(Shown(name, True)), of_classes)
 
 
 def score(
@@ -79,7 +83,7 @@ def score(
             for stroke in view.strokes:
                 shares[edge][stroke.label].append(share_right(classes[stroke.pixels], stroke))
             if view.truth is not None:
-                found[edge][view.image.name] = _against_mask(trained, probability, read_labels(view.truth))
+                found[edge][view.image.name] = _against_mask(trained, probability, view)
             if view.shown is not None and edge == ON:
                 drawn[view.shown] = trained.labels(probability, as_classes=False)
     marks = {}
@@ -91,11 +95,15 @@ def score(
     return marks, drawn
 
 
-def _against_mask(trained: Trained, probability: Probability, truth: npt.NDArray[Any]) -> Scores:
+def _against_mask(trained: Trained, probability: Probability, view: View) -> Scores:
+    assert view.truth is not None
+    truth, foreground = read_labels(view.truth), 1 - probability[0]
+    if view.of_classes:
+        return evaluate(trained.labels(probability, as_classes=True), truth, foreground, semantic=True)
     # A mask without single objects, such as one of membranes: the objects' rules have no say in it.
     pixels = is_mask(truth)
     labels = trained.labels(probability, as_classes=pixels)
-    return evaluate(labels > 0 if pixels else labels, truth, 1 - probability[0], semantic=pixels)
+    return evaluate(labels > 0 if pixels else labels, truth, foreground, semantic=pixels)
 
 
 def shown_images(training_set: TrainingSet, exam: Exam, n: int = 4) -> tuple[Shown, ...]:

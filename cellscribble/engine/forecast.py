@@ -7,8 +7,11 @@ from typing import Any
 
 from cellscribble.bundle import ModelMetadata
 from cellscribble.core.blocks import BlockGrid
+from cellscribble.core.errors import CellScribbleError
+from cellscribble.core.intensity import IntensityRule
 from cellscribble.core.volume import ImageVolume
 from cellscribble.engine.costs import Work
+from cellscribble.engine.glance import looks_empty
 from cellscribble.engine.journal import done_of
 from cellscribble.engine.memory import available_bytes, format_bytes
 from cellscribble.engine.options import PredictOptions
@@ -20,22 +23,42 @@ NODE_BYTES = 1
 """Of the tables of open objects, a pixel; far less where cells are larger than a few pixels."""
 
 
-def forecast_blocks(job: Job, plan: Plan, work: Work, options: PredictOptions, *, goes_on: bool) -> dict[str, Any]:
+def forecast_blocks(
+    job: Job,
+    plan: Plan,
+    work: Work,
+    options: PredictOptions,
+    *,
+    goes_on: bool,
+    lowest: ImageVolume | None = None,
+    rule: IntensityRule | None = None,
+) -> dict[str, Any]:
     """Of an image that is segmented block by block; of the blocks and the time a shard's part.
 
     goes_on : a run that was interrupted is gone on with; "n_done" of its blocks the network has seen
+    lowest, rule : the lowest level of the image's pyramid and how its brightness is measured, to tell the blocks that
+        look empty
 
     Returns
     -------
-    "block_px", "n_blocks", "n_done", "halo_px", "at_once", "threads", "workers" (0 for this process), "memory_bytes",
-    "most_memory_bytes", "disk_bytes" (at most, the labels among it), "free_disk_bytes", "seconds",
-    "writes", "warnings".
+    "block_px", "n_blocks", "n_done", "n_look_empty" (None where that is not known), "halo_px", "at_once", "threads",
+    "workers" (0 for this process), "memory_bytes", "most_memory_bytes", "disk_bytes" (at most, the labels among it),
+    "free_disk_bytes", "seconds", "writes", "warnings".
     """
-    n_blocks = len(BlockGrid(work.shape, plan.block_px))
+    grid = BlockGrid(work.shape, plan.block_px)
+    n_blocks = len(grid)
     shard = options.shard or (1, 1)
     own = part(n_blocks, shard)
     n_own = own.stop - own.start
     n_done = int(done_of(job.unfinished, {"see": n_blocks}).done["see"][own].sum()) if goes_on else 0
+    warnings = []
+    n_left, n_look_empty = float(n_own - n_done), None
+    if lowest is not None and rule is not None and n_own:
+        try:
+            n_look_empty = int(looks_empty(lowest, rule, grid)[own].sum())
+            n_left *= 1 - n_look_empty / n_own
+        except CellScribbleError as error:
+            warnings.append(f"which blocks look empty is not known: {error}")
     labels = labels_bytes(work)
     # A pyramid is a third more at most. `seen` has a byte a pixel, the numbers of objects four.
     kept = work.n_pixels * (1 if work.cut_halo_px is None else 1 + 4 + NODE_BYTES)
@@ -44,7 +67,6 @@ def forecast_blocks(job: Job, plan: Plan, work: Work, options: PredictOptions, *
         kept += 4 * work.n_pixels * work.n_stored
     disk = kept + (labels + work.n_stored * work.n_labelled * 4 // 3) * (1 if job.to_zarr else 2)
     free = _free_bytes(job)
-    warnings = []
     if free < labels:
         warnings.append(
             f"{format_bytes(free)} are free in {job.labels.parent}, and the labels take up to {format_bytes(labels)} "
@@ -58,6 +80,7 @@ def forecast_blocks(job: Job, plan: Plan, work: Work, options: PredictOptions, *
         "block_px": list(plan.block_px),
         "n_blocks": n_own,
         "n_done": n_done,
+        "n_look_empty": n_look_empty,
         "halo_px": list(work.halo_px),
         "at_once": plan.n_networks,
         "threads": plan.threads,
@@ -66,7 +89,7 @@ def forecast_blocks(job: Job, plan: Plan, work: Work, options: PredictOptions, *
         "most_memory_bytes": plan.most_bytes,
         "disk_bytes": disk,
         "free_disk_bytes": free,
-        "seconds": round(plan.seconds * (n_own - n_done) / n_blocks, 3),
+        "seconds": round(plan.seconds * n_left / n_blocks, 3),
         "writes": [str(path) for path in (*(() if options.shard else job.files), job.unfinished)],
         "warnings": warnings,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -12,6 +13,7 @@ from cellscribble.core.volume import ImageVolume
 from cellscribble.engine.costs import Work
 from cellscribble.engine.done import image_state
 from cellscribble.engine.forecast import forecast_blocks, forecast_memory
+from cellscribble.engine.glance import MAX_PIXELS
 from cellscribble.engine.level import Level, choose_level
 from cellscribble.engine.options import PredictOptions
 from cellscribble.engine.outputs import Job
@@ -92,7 +94,12 @@ class Segmenting:
             report("progress", index=index, name=job.name, done=done, total=total, words=words)
 
         def planned(plan: Plan, work: Work, goes_on: bool) -> None:
-            report("plan", index=index, image=job.image, **forecast_blocks(job, plan, work, options, goes_on=goes_on))
+            lowest = (
+                _lowest_level(job, image, options, level.index) if options.dry_run and options.skip_empty else None
+            )
+            rule = model.metadata.intensity
+            forecast = forecast_blocks(job, plan, work, options, goes_on=goes_on, lowest=lowest, rule=rule)
+            report("plan", index=index, image=job.image, **forecast)
 
         fit = check_fit(image, model.metadata, levels_um=level.pixel_sizes_um, **options.fitting)
         if job.by_blocks:
@@ -150,6 +157,14 @@ class Segmenting:
         version, overwrite = written_version(job, options), options.overwrite or job.begun
         write_results(job, image, prediction, record | found, version, overwrite=overwrite)
         return found
+
+
+def _lowest_level(job: Job, image: ImageVolume, options: PredictOptions, level: int) -> ImageVolume | None:
+    """The lowest level of the image's pyramid; None where there is none, or it is not small."""
+    if len(image.levels) < 2 or math.prod(image.levels[-1].shape) > MAX_PIXELS:
+        return None
+    lowest = level + len(image.levels) - 1
+    return open_image(job.image, axes=options.axes, timepoint=options.timepoint, level=lowest, lazy=True)
 
 
 def report_done(report: Report, index: int, job: Job, found: dict[str, Any], start: float) -> None:

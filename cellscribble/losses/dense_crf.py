@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+AT_ONCE = 1 << 22
+"""Entries of W that are held at once."""
+
 
 def dense_crf_energy(logits: Tensor, image: Tensor, sigma_px: float, sigma_intensity: float, grid_px: int) -> Tensor:
     """Share of the similarity between pixels that lies between different classes, mean over the batch.
@@ -39,9 +42,14 @@ def dense_crf_energy(logits: Tensor, image: Tensor, sigma_px: float, sigma_inten
         grid = _every(logits.shape[2:], grid_px, logits.device)
         place = _places(image) / sigma_px
         features = torch.cat([place.expand(len(image), *place.shape), image.flatten(2) / sigma_intensity], dim=1)
-        w = _gaussian(features, features[:, :, grid])
-        cut = torch.einsum("bpq,bkq->bkp", w, 1 - s[:, :, grid])
-        total = w.sum(dim=(1, 2))
+        cut, total = torch.empty_like(s), s.new_zeros(len(s))
+        # Patch by patch and some rows at a time: all of W takes gigabytes.
+        for b, (own, rest) in enumerate(zip(features, 1 - s[:, :, grid], strict=True)):
+            step = max(1, AT_ONCE // len(grid))
+            for rows in (slice(start, start + step) for start in range(0, s.shape[2], step)):
+                w = _gaussian(own[:, rows], own[:, grid])
+                cut[b, :, rows] = rest @ w.T
+                total[b] += w.sum()
     energy = (s * cut).sum(dim=(1, 2)) / total
     # Half of the gradient comes by each of the two S; only one of them is followed.
     return (2 * energy - energy.detach()).mean()
@@ -64,7 +72,7 @@ def _every(shape: torch.Size, step: int, device: torch.device) -> Tensor:
 
 
 def _gaussian(a: Tensor, b: Tensor) -> Tensor:
-    """exp(-|a_p - b_q|^2 / 2), (B, P, Q), of features (B, F, P) and (B, F, Q)."""
-    half_a, half_b = (a * a).sum(dim=1) / 2, (b * b).sum(dim=1) / 2
-    product = torch.baddbmm(-half_a[:, :, None] - half_b[:, None, :], a.transpose(1, 2), b)
+    """exp(-|a_p - b_q|^2 / 2), (P, Q), of features (F, P) and (F, Q)."""
+    half_a, half_b = (a * a).sum(dim=0) / 2, (b * b).sum(dim=0) / 2
+    product = torch.addmm(-half_a[:, None] - half_b[None, :], a.T, b)
     return product.clamp_(max=0).exp_()

@@ -90,12 +90,15 @@ class Scribble2Label(Method):
         return terms
 
     def refresh(self, samples: Sequence[Sample], predict: Predict, progress: Progress) -> dict[str, float]:
-        predictions = [predict(sample) for sample in samples]
-        some = even_choice(samples)
-        level = edge_level(samples[some], predictions[some]) if self.config.edge_calibration else 0.5
+        level, found = 0.5, {}
+        if self.config.edge_calibration:
+            some = even_choice(samples)
+            # These are kept until their turn comes; those of all images would be as much as the images.
+            found = {k: predict(samples[k]) for k in range(len(samples))[some]}
+            level = edge_level(samples[some], list(found.values()))
         alpha = np.float32(self.alpha(progress.refresh_share))
-        for sample, probability in zip(samples, predictions, strict=True):
-            new = shift_to_edge(probability, level)
+        for k, sample in enumerate(samples):
+            new = shift_to_edge(found.pop(k) if k in found else predict(sample), level)
             if self.config.edge_snapping:
                 new = snap_to_edges(sample.normalised(), new)
             new = new[1:]

@@ -32,6 +32,8 @@ class Scores:
     panoptic_quality, segmentation_quality : PQ and SQ; RQ is `f1`
     voi_split, voi_merge : bits
     rand_error : adapted Rand error
+    mean_best_iou : mIoU of ImPartial
+    mean_dice_of_components : mDice of Scribble2Label as the thesis has it, of connected pieces of the foreground
     """
 
     n_truth: int
@@ -53,6 +55,8 @@ class Scores:
     voi_split: float = NAN
     voi_merge: float = NAN
     rand_error: float = NAN
+    mean_best_iou: float = NAN
+    mean_dice_of_components: float = NAN
 
     def as_row(self) -> dict[str, float]:
         """The scores by name, flat: `ap_50` .. `ap_95` and their mean `ap_mean`."""
@@ -129,6 +133,10 @@ def evaluate(
         voi_split=voi.split,
         voi_merge=voi.merge,
         rand_error=partitions.adapted_rand_error(overlaps).error,
+        mean_best_iou=instances.mean_best_iou(overlaps),
+        mean_dice_of_components=instances.mean_dice_per_truth(
+            count_overlaps(instances.components_of_mask(labels), truth)
+        ),
     )
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cellscribble.adapt.network import NetworkFile
-from cellscribble.adapt.run import adapt
+from cellscribble.adapt.run import _missing_note, adapt
 from cellscribble.core.errors import InputError, ModelError, OutputError
 from cellscribble.core.volume import ImageVolume
 from cellscribble.infer.predict import predict
@@ -118,6 +118,13 @@ def test_pixels_of_another_size_are_a_note(models, tmp_path):
     adapted = adapt(first, twice, strokes, tmp_path / "second.onnx")
     assert any("the image has pixels of 1 x 1 µm, the model was trained on 0.5 x 0.5" in n for n in adapted.notes)
     assert adapted.model.metadata.pixel_size_um == (1.0, 1.0)
+
+
+def test_classes_without_strokes_are_a_note():
+    assert _missing_note(("background", "nucleus", "mitosis"), np.array([30, 20, 0]))[0].startswith(
+        "there are no strokes of mitosis"
+    )
+    assert _missing_note(("background", "nucleus"), np.array([3, 2])) == ()
 
 
 @pytest.mark.parametrize(

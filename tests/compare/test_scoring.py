@@ -1,8 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from cellscribble.compare.exam import UNSEEN, Exam
 from cellscribble.compare.scoring import OFF, ON, Shown, View, score
 from cellscribble.compare.trained import Trained
+from cellscribble.core.volume import ImageVolume
 from cellscribble.data.samples import find_strokes
 from cellscribble.segment.fit import default_parameters
 
@@ -43,3 +47,28 @@ def test_a_mask_without_single_objects_is_scored_by_pixels(disks_2d, blurred, tm
     assert np.isnan(on.panoptic_quality)
     assert marks[ON].holdout is None
     assert drawn == {}
+
+
+def test_numbers_that_are_classes_are_scored_as_classes(tmp_path):
+    import tifffile
+
+    truth = np.zeros((20, 30), np.uint8)
+    truth[2:8, 2:8] = truth[12:18, 2:8] = 1
+    truth[2:8, 12:28] = 2
+    tifffile.imwrite(tmp_path / "cells.tif", truth)
+    raw = np.stack([truth == k for k in range(3)]).astype(np.float32)
+    # The second class is taken for the first in half of it.
+    raw[1:, 2:8, 20:28] = raw[2:0:-1, 2:8, 20:28]
+    exam = Exam(UNSEEN, {"cells": tmp_path / "cells.tif"}, largest=2)
+    assert exam.is_of_classes(3)
+    # Of one class of cells numbers are objects, and so they are where there are more than classes.
+    assert not exam.is_of_classes(2)
+    assert not replace(exam, largest=3).is_of_classes(3)
+    image = ImageVolume(np.zeros((1, 20, 30), np.uint8), "CYX", None, "cells")
+    trained = Trained(lambda image: raw, 0.5, "instances", default_parameters(6.0).to_dict())
+    marks, _ = score(trained, iter([View(image, tmp_path / "cells.tif", (), None, of_classes=True)]), 3, 0)
+    (found,) = marks[ON].images.values()
+    assert found.iou == 1
+    # Class 1: 72 of 72 + 48 px; class 2: 48 of 96.
+    assert found.mean_class_iou == pytest.approx((72 / 120 + 48 / 96) / 2)
+    assert np.isnan(found.f1)

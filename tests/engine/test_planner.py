@@ -12,6 +12,7 @@ import tifffile
 from scipy import ndimage
 
 from cellscribble.bundle import open_model
+from cellscribble.cli.plan_words import plan_lines
 from cellscribble.core.errors import InputError, OutputError
 from cellscribble.engine import forecast, planner, steps
 from cellscribble.engine.batch import predict_files
@@ -74,6 +75,36 @@ def test_a_dry_run_says_what_is_needed_and_writes_nothing(slide, model, probabil
     assert set(plan["writes"]) >= {str(p) for p in slide.parent.iterdir() if p != slide}
     used = sum(p.stat().st_size for p in slide.with_name("slide_labels.zarr").rglob("*") if p.is_file())
     assert used < plan["disk_bytes"]
+
+
+def test_a_dry_run_counts_the_blocks_that_look_empty_on_the_lowest_level(model, tmp_path):
+    slide, pixels = tmp_path / "slide.zarr", np.full((1, 256, 512), 10, np.uint8)
+    for y, x in ((30, 30), (100, 40), (220, 480)):
+        pixels[0, y - 8 : y + 8, x - 8 : x + 8] = 200
+    write_ome_zarr(slide, pixels, "CYX", (0.5, 0.5), kind="image", n_levels=4)
+    plan = run(slide, model, dry_run=True, block_px=(64,))["plan"]
+    assert (plan["n_blocks"], plan["n_look_empty"]) == (32, 29)
+    whole = run(slide, model, dry_run=True, block_px=(64,), skip_empty=False)["plan"]
+    assert whole["n_look_empty"] is None
+    assert any("29 of the blocks look empty" in line for line in plan_lines(plan, dry_run=True))
+    run(slide, model, block_px=(64,))
+    assert json.loads((tmp_path / "slide_labels.json").read_text())["blocks"]["empty"] == 29
+    # One level alone says nothing about itself.
+    write_ome_zarr(tmp_path / "one.zarr", pixels, "CYX", (0.5, 0.5), kind="image", n_levels=1)
+    assert run(tmp_path / "one.zarr", model, dry_run=True)["plan"]["n_look_empty"] is None
+
+
+def test_a_lowest_level_that_cannot_be_judged_is_no_reason_to_plan_nothing(model, tmp_path):
+    slide = tmp_path / "slide.zarr"
+    write_ome_zarr(
+        slide, disks()[np.newaxis, 0].repeat(4, 1).repeat(4, 2), "CYX", (0.5, 0.5), kind="image", n_levels=3
+    )
+    for chunk in (slide / "2").rglob("[0-9]*"):
+        if chunk.is_file():
+            chunk.write_bytes(b"damaged")
+    plan = run(slide, model, dry_run=True)["plan"]
+    assert plan["n_look_empty"] is None
+    assert any("which blocks look empty is not known" in warning for warning in plan["warnings"])
 
 
 def test_a_dry_run_of_a_file_makes_no_folder(model, tmp_path):

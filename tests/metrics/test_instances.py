@@ -8,11 +8,14 @@ from cellscribble.core.errors import InputError
 from cellscribble.metrics.contingency import count_overlaps
 from cellscribble.metrics.instances import (
     average_precisions,
+    components_of_mask,
     match_objects,
     mean_best_dice,
+    mean_best_iou,
     mean_dice_per_truth,
     object_dice,
 )
+from cellscribble.metrics.scores import evaluate
 
 LABELS = arrays(np.uint16, (6, 6), elements=st.integers(0, 4))
 
@@ -68,6 +71,33 @@ def test_mean_best_dice_differs_where_the_covering_object_is_large() -> None:
     found = np.array([[5, 5, 7, 7, 0, 0]])
     # cell: 5 gives 2*2/(3+2); background (3 px): 0 gives 2*2/(3+2)
     assert mean_best_dice(count_overlaps(found, truth)) == pytest.approx(0.8)
+
+
+def test_mean_best_iou_is_the_best_of_each_region_and_the_background() -> None:
+    truth = np.array([[1, 1, 1, 0, 0, 0]])
+    found = np.array([[5, 5, 7, 5, 5, 5]])
+    # cell: object 5 shares 2 of 6 px, object 7 is 1 of its 3; background: 5 shares 3 of 5
+    assert mean_best_iou(count_overlaps(found, truth)) == pytest.approx((3 / 5 + 1 / 3) / 2)
+
+
+def test_the_thesis_scores_filled_pieces_of_64_pixels_or_more() -> None:
+    found = np.zeros((20, 40), int)
+    found[2:12, 2:12] = 1
+    found[5:7, 5:7] = 0  # a hole
+    found[2:12, 12:20] = 2  # touches the first: one piece
+    found[12:19, 20:29] = 3  # 63 px, but it shares a corner with the second
+    found[2:9, 31:40] = 4  # 63 px, alone
+    pieces = components_of_mask(found)
+    expected = (found > 0) & (found < 4)
+    expected[5:7, 5:7] = True
+    np.testing.assert_array_equal(pieces, expected)
+    truth = np.zeros_like(found)
+    truth[2:12, 2:12], truth[2:12, 12:20], truth[2:9, 31:40] = 1, 2, 3
+    # The piece has 100 + 80 + 63 px; the third cell is lost.
+    score = mean_dice_per_truth(count_overlaps(pieces, truth))
+    assert score == pytest.approx((200 / 343 + 160 / 323 + 0) / 3)
+    assert evaluate(found, truth).mean_dice_of_components == score
+    assert components_of_mask(np.zeros((4, 4, 4), bool)).shape == (4, 4, 4)
 
 
 def test_object_dice_weighs_by_area_and_counts_false_objects() -> None:
