@@ -30,7 +30,7 @@ def plan_lines(fields: Mapping[str, Any], *, dry_run: bool) -> list[str]:
     if n_empty is None:
         empty = "less where blocks are empty"
     else:
-        empty = f"since {n_empty} of the blocks look empty on the lowest level and need no network"
+        empty = f"since {n_empty} of the blocks look empty on a low level of the pyramid and need no network"
     return [
         f"{how}, at most {format_bytes(fields['most_memory_bytes'])}",
         *done,

@@ -30,14 +30,14 @@ def forecast_blocks(
     options: PredictOptions,
     *,
     goes_on: bool,
-    lowest: ImageVolume | None = None,
+    low: ImageVolume | None = None,
     rule: IntensityRule | None = None,
 ) -> dict[str, Any]:
     """Of an image that is segmented block by block; of the blocks and the time a shard's part.
 
     goes_on : a run that was interrupted is gone on with; "n_done" of its blocks the network has seen
-    lowest, rule : the lowest level of the image's pyramid and how its brightness is measured, to tell the blocks that
-        look empty
+    low, rule : a low level of the image's pyramid and how its brightness is measured, to tell the blocks that look
+        empty
 
     Returns
     -------
@@ -53,9 +53,9 @@ def forecast_blocks(
     n_done = int(done_of(job.unfinished, {"see": n_blocks}).done["see"][own].sum()) if goes_on else 0
     warnings = []
     n_left, n_look_empty = float(n_own - n_done), None
-    if lowest is not None and rule is not None and n_own:
+    if low is not None and rule is not None and n_own:
         try:
-            n_look_empty = int(looks_empty(lowest, rule, grid)[own].sum())
+            n_look_empty = int(looks_empty(low, rule, grid, work.halo_px)[own].sum())
             n_left *= 1 - n_look_empty / n_own
         except CellScribbleError as error:
             warnings.append(f"which blocks look empty is not known: {error}")

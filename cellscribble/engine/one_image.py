@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from cellscribble import provenance
 from cellscribble.bundle import Model
+from cellscribble.core.blocks import BlockGrid
 from cellscribble.core.volume import ImageVolume
 from cellscribble.engine.costs import Work
 from cellscribble.engine.done import image_state
 from cellscribble.engine.forecast import forecast_blocks, forecast_memory
-from cellscribble.engine.glance import MAX_PIXELS
+from cellscribble.engine.glance import low_level
 from cellscribble.engine.level import Level, choose_level
 from cellscribble.engine.options import PredictOptions
 from cellscribble.engine.outputs import Job
@@ -94,11 +94,10 @@ class Segmenting:
             report("progress", index=index, name=job.name, done=done, total=total, words=words)
 
         def planned(plan: Plan, work: Work, goes_on: bool) -> None:
-            lowest = (
-                _lowest_level(job, image, options, level.index) if options.dry_run and options.skip_empty else None
-            )
+            may_look = options.dry_run and options.skip_empty
+            low = _low_level(job, image, plan, options, level.index) if may_look else None
             rule = model.metadata.intensity
-            forecast = forecast_blocks(job, plan, work, options, goes_on=goes_on, lowest=lowest, rule=rule)
+            forecast = forecast_blocks(job, plan, work, options, goes_on=goes_on, low=low, rule=rule)
             report("plan", index=index, image=job.image, **forecast)
 
         fit = check_fit(image, model.metadata, levels_um=level.pixel_sizes_um, **options.fitting)
@@ -159,12 +158,13 @@ class Segmenting:
         return found
 
 
-def _lowest_level(job: Job, image: ImageVolume, options: PredictOptions, level: int) -> ImageVolume | None:
-    """The lowest level of the image's pyramid; None where there is none, or it is not small."""
-    if len(image.levels) < 2 or math.prod(image.levels[-1].shape) > MAX_PIXELS:
+def _low_level(job: Job, image: ImageVolume, plan: Plan, options: PredictOptions, level: int) -> ImageVolume | None:
+    """A low level of the image's pyramid that shows which blocks are empty; None where there is none."""
+    counts = BlockGrid(image.spatial_shape, plan.block_px).counts
+    below = low_level([one.shape for one in image.levels], counts)
+    if not below:
         return None
-    lowest = level + len(image.levels) - 1
-    return open_image(job.image, axes=options.axes, timepoint=options.timepoint, level=lowest, lazy=True)
+    return open_image(job.image, axes=options.axes, timepoint=options.timepoint, level=level + below, lazy=True)
 
 
 def report_done(report: Report, index: int, job: Job, found: dict[str, Any], start: float) -> None:

@@ -77,7 +77,7 @@ def test_a_dry_run_says_what_is_needed_and_writes_nothing(slide, model, probabil
     assert used < plan["disk_bytes"]
 
 
-def test_a_dry_run_counts_the_blocks_that_look_empty_on_the_lowest_level(model, tmp_path):
+def test_a_dry_run_counts_the_blocks_that_look_empty_on_a_low_level(model, tmp_path):
     slide, pixels = tmp_path / "slide.zarr", np.full((1, 256, 512), 10, np.uint8)
     for y, x in ((30, 30), (100, 40), (220, 480)):
         pixels[0, y - 8 : y + 8, x - 8 : x + 8] = 200
@@ -94,7 +94,7 @@ def test_a_dry_run_counts_the_blocks_that_look_empty_on_the_lowest_level(model, 
     assert run(tmp_path / "one.zarr", model, dry_run=True)["plan"]["n_look_empty"] is None
 
 
-def test_a_lowest_level_that_cannot_be_judged_is_no_reason_to_plan_nothing(model, tmp_path):
+def test_a_low_level_that_cannot_be_judged_is_no_reason_to_plan_nothing(model, tmp_path):
     slide = tmp_path / "slide.zarr"
     write_ome_zarr(
         slide, disks()[np.newaxis, 0].repeat(4, 1).repeat(4, 2), "CYX", (0.5, 0.5), kind="image", n_levels=3
