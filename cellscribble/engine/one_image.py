@@ -94,8 +94,9 @@ class Segmenting:
             report("progress", index=index, name=job.name, done=done, total=total, words=words)
 
         def planned(plan: Plan, work: Work, goes_on: bool) -> None:
-            may_look = options.dry_run and options.skip_empty
-            low = _low_level(job, image, plan, options, level.index) if may_look else None
+            low, grid = None, BlockGrid(work.shape, plan.block_px)
+            if options.dry_run and options.skip_empty:
+                low = _low_level(job, image, grid, options, level.index)
             rule = model.metadata.intensity
             forecast = forecast_blocks(job, plan, work, options, goes_on=goes_on, low=low, rule=rule)
             report("plan", index=index, image=job.image, **forecast)
@@ -158,10 +159,11 @@ class Segmenting:
         return found
 
 
-def _low_level(job: Job, image: ImageVolume, plan: Plan, options: PredictOptions, level: int) -> ImageVolume | None:
+def _low_level(
+    job: Job, image: ImageVolume, grid: BlockGrid, options: PredictOptions, level: int
+) -> ImageVolume | None:
     """A low level of the image's pyramid that shows which blocks are empty; None where there is none."""
-    counts = BlockGrid(image.spatial_shape, plan.block_px).counts
-    below = low_level([one.shape for one in image.levels], counts)
+    below = low_level([one.shape for one in image.levels], grid.counts)
     if not below:
         return None
     return open_image(job.image, axes=options.axes, timepoint=options.timepoint, level=level + below, lazy=True)

@@ -111,7 +111,7 @@ class _Run:
         """Run until nothing runs and nothing is ready."""
         while True:
             interrupt.check()
-            while len(self._running) < self._at_once() and self._submit():
+            while len(self._running) < (most := self._at_once()) and self._submit(most):
                 pass
             if not self._running:
                 break
@@ -128,10 +128,10 @@ class _Run:
         while self._running:
             self._take_in(stopping=True)
 
-    def _submit(self) -> bool:
-        """Start the first of the ready tasks; False if there is none."""
+    def _submit(self, most: int) -> bool:
+        """Start the first of the ready tasks, of which `most` run at once; False if there is none."""
         order = [*reversed(range(len(self._stages)))]
-        if self._blocks[0].n_ready <= LAST * self._at_once():
+        if self._blocks[0].n_ready <= LAST * most:
             order = [0, *order[:-1]]
         for s in order:
             if self._blocks[s].n_ready:

@@ -21,8 +21,8 @@ from zarr.storage import LocalStore
 from cellscribble.core.blocks import Slices, overlap, relative
 
 MANY = 64
-"""Chunks that are read by several threads: an image that is taken into memory whole, and not a block of one, of which
-several are under way as it is."""
+"""Chunks that are read by several threads: those of an image that is taken into memory whole. A block of one has
+fewer, unless chunks are small, and several blocks are under way as it is."""
 
 THREADS = min(4, os.cpu_count() or 1)
 

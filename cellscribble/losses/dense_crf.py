@@ -44,8 +44,8 @@ def dense_crf_energy(logits: Tensor, image: Tensor, sigma_px: float, sigma_inten
         features = torch.cat([place.expand(len(image), *place.shape), image.flatten(2) / sigma_intensity], dim=1)
         cut, total = torch.empty_like(s), s.new_zeros(len(s))
         # Patch by patch and some rows at a time: all of W takes gigabytes.
+        step = max(1, AT_ONCE // len(grid))
         for b, (own, rest) in enumerate(zip(features, 1 - s[:, :, grid], strict=True)):
-            step = max(1, AT_ONCE // len(grid))
             for rows in (slice(start, start + step) for start in range(0, s.shape[2], step)):
                 w = _gaussian(own[:, rows], own[:, grid])
                 cut[b, :, rows] = rest @ w.T

@@ -129,6 +129,12 @@ def label_numbers(values: Any, name: str) -> npt.NDArray[np.integer[Any]]:
     return array.astype(np.uint8) if array.dtype.kind == "b" else array
 
 
+def spacing_of(labels: ImageVolume) -> tuple[float, ...]:
+    """Sizes of a pixel, one an axis, in pixels as large as those along y; all 1 where they are not known."""
+    size = labels.pixel_size_um or (1.0,) * labels.ndim
+    return tuple(s / size[-2] for s in size)
+
+
 def check_pair(labels: ImageVolume, image: ImageVolume | None) -> None:
     """Raise InputError if `labels` is no label image, or `image` of another shape."""
     if labels.n_channels != 1:

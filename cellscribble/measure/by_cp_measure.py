@@ -17,7 +17,7 @@ from skimage.segmentation import relabel_sequential
 
 from cellscribble.core.errors import InputError, MissingExtraError
 from cellscribble.core.volume import ImageVolume
-from cellscribble.measure.blockwise import check_pair, label_numbers
+from cellscribble.measure.blockwise import check_pair, label_numbers, spacing_of
 from cellscribble.measure.features import Columns
 
 Array = npt.NDArray[Any]
@@ -97,29 +97,31 @@ def cp_measure_table(
     )
     ids, numbers = np.asarray(originals)[1:], numbers.astype(np.int32)
     columns: Columns = {}
-    size = labels.pixel_size_um or (1.0,) * labels.ndim
-    features = [found for found in _features(tuple(s / size[-2] for s in size)) if found[0] in groups]
+    features = [found for found in _features(spacing_of(labels)) if found[0] in groups]
+    shapes = [found for found in features if found[0] == SHAPE]
+    others = [found for found in features if found[0] != SHAPE]
     if labels.ndim == 3 and len(ids) == 1 and numbers.all():
         # It finds no surface where nothing of a stack is outside, and then measures none of the rest.
-        features = [found for found in features if found[0] != SHAPE]
-    steps = [(group, feature, 0, "") for group, feature in features if group == SHAPE]
-    for k, channel in enumerate(channels):
-        steps += [(group, feature, k, channel) for group, feature in features if group != SHAPE]
-    for n, (group, feature, k, channel) in enumerate(steps):
+        shapes = []
+    n_done, n_steps = 0, len(shapes) + len(others) * len(channels)
+    # Shapes once; then each channel, which is read once.
+    for k, channel in enumerate(("", *channels)):
         values = None
-        if group != SHAPE and image is not None:
-            values = np.asarray(image.data[k]) / full_scale
-        if group in APPEARANCE and values is not None and not (values.min() >= -1 and values.max() <= 1):
-            raise InputError(
-                f"the image of {labels.name} has values from {values.min():g} to {values.max():g}; {also} is "
-                "defined for whole numbers, or fractions from 0 to 1"
-            )
-        for name, found in _measured(feature, numbers, values):
-            if group == TEXTURE:
-                found = np.where(np.isfinite(found), found, 0.0)
-            if not name.startswith(_OWN):
-                columns[_column(group, name, channel)] = found
-        progress((n + 1) / len(steps))
+        if k and image is not None and others:
+            values = np.asarray(image.data[k - 1]) / full_scale
+            if wanted and not (values.min() >= -1 and values.max() <= 1):
+                raise InputError(
+                    f"{image.name} has values from {values.min():g} to {values.max():g}; {also} is defined for "
+                    "whole numbers, or fractions from 0 to 1"
+                )
+        for group, feature in others if k else shapes:
+            for name, found in _measured(feature, numbers, values):
+                if group == TEXTURE:
+                    found = np.where(np.isfinite(found), found, 0.0)
+                if not name.startswith(_OWN):
+                    columns[_column(group, name, channel)] = found
+            n_done += 1
+            progress(n_done / n_steps)
     return ids, columns
 
 

@@ -233,10 +233,11 @@ def _measure(
     grid = BlockGrid(shape, block_size(shape, wanted.block_px or BLOCK_PX[labels.ndim], (1,) * labels.ndim))
     folder = records.folder
     groups = wanted.also
-    if not wanted.quick and measures(labels):
+    by_library = not wanted.quick and measures(labels)
+    if by_library:
         groups = (SHAPE, *([] if image is None else [INTENSITY]), *groups)
     first = bool(groups)
-    n_passes = first + (1 if wanted.quick else 2)
+    n_passes = first + (1 if wanted.quick or by_library else 2)
 
     def counted(done: int, total: int) -> None:
         progress((first + done / total) / n_passes)
@@ -245,15 +246,16 @@ def _measure(
     more: Columns = {}
     if groups:
         known, more = cp_measure_table(labels, image, channels, full, groups, lambda done: progress(done / n_passes))
+    # What cp_measure has found of whole objects is not looked for again.
+    in_boxes = not wanted.quick and not more.keys() >= set(whole_names(labels.ndim, channels))
     last = 0
     sums = sum_objects(labels, image, block_px=grid.block_px, folder=folder, progress=counted)
-    parts = ((0, part) for part in sums) if wanted.quick else by_block(sums, lambda part: part.low, grid, folder)
+    parts = by_block(sums, lambda part: part.low, grid, folder) if in_boxes else ((0, part) for part in sums)
     for block, part in parts:
         columns = feature_table(part, channels, [full] * len(channels))
-        if not wanted.quick and not more.keys() >= set(whole_names(labels.ndim, channels)):
+        if in_boxes:
             columns |= whole_object_table(labels, image, part, channels, full, grid.block_px)
-        if not wanted.quick:
-            progress((first + 1 + (block + 1) / len(grid)) / n_passes)
+            progress(min(1.0, (first + 1 + (block + 1) / len(grid)) / n_passes))
         at = np.searchsorted(known, part.ids)
         for key, values in more.items():
             # Whole numbers stay such.

@@ -15,7 +15,7 @@ from skimage.measure import marching_cubes, mesh_surface_area
 
 from cellscribble.core.blocks import Slices
 from cellscribble.core.volume import ImageVolume
-from cellscribble.measure.blockwise import label_numbers
+from cellscribble.measure.blockwise import label_numbers, spacing_of
 from cellscribble.measure.features import Columns
 from cellscribble.measure.hull import feret_diameters, hull_corners, hull_pixels
 from cellscribble.measure.sums import Sums
@@ -63,8 +63,7 @@ def whole_object_table(
     """
     names = whole_names(labels.ndim, channels)
     out = np.full((len(names), len(sums)), np.nan)
-    size = labels.pixel_size_um or (1.0,) * labels.ndim
-    spacing = tuple(s / size[-2] for s in size)
+    spacing = spacing_of(labels)
     boxes = _boxes(sums)
     for group in _apart([i for i in range(len(sums)) if _n_pixels(boxes[i]) <= MAX_BOX_PIXELS], boxes, block_px):
         window = _around([boxes[i] for i in group])

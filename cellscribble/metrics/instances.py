@@ -129,9 +129,7 @@ def mean_best_dice(overlaps: Contingency) -> float:
     Source: N. Martinez et al., "ImPartial: partial annotations for cell instance segmentation",
     bioRxiv 2021; the definition is read from its published evaluation code.
     """
-    best = np.zeros(len(overlaps.truth_ids))
-    np.maximum.at(best, np.searchsorted(overlaps.truth_ids, overlaps.truth), _pair_dice(overlaps))
-    return float(best.mean())
+    return _mean_best(overlaps, _pair_dice(overlaps))
 
 
 def mean_best_iou(overlaps: Contingency) -> float:
@@ -139,9 +137,14 @@ def mean_best_iou(overlaps: Contingency) -> float:
 
     ``1/(N+1) sum_{i=0..N} max_j IoU(G_i, S_j)``. The partner is the same, since IoU = Dice / (2 - Dice) rises with it.
     """
-    best = np.zeros(len(overlaps.truth_ids))
     dice = _pair_dice(overlaps)
-    np.maximum.at(best, np.searchsorted(overlaps.truth_ids, overlaps.truth), dice / (2 - dice))
+    return _mean_best(overlaps, dice / (2 - dice))
+
+
+def _mean_best(overlaps: Contingency, scores: npt.NDArray[np.float64]) -> float:
+    """The best score of each true region, background too, over the pairs that it is in; their mean."""
+    best = np.zeros(len(overlaps.truth_ids))
+    np.maximum.at(best, np.searchsorted(overlaps.truth_ids, overlaps.truth), scores)
     return float(best.mean())
 
 
