@@ -31,6 +31,9 @@ INSTALL = [
     "matplotlib>=3.9",
     "roifile>=2025.1",
     "yaozarrs>=0.3.4,<0.4",
+    # CellProfiler's measurements, 12 MB: wherever there are wheels of it and of what it needs.
+    "cp-measure>=0.3,<0.4; python_version<'3.14' and (platform_machine=='x86_64' or platform_machine=='AMD64'"
+    " or (platform_machine=='arm64' and sys_platform=='darwin'))",
 ]
 # Images behind a URL; botocore, which s3fs brings along, takes 30 MB.
 HTTP = ["fsspec>=2024.12", "aiohttp>=3.9"]
@@ -39,15 +42,12 @@ REMOTE = [*HTTP, "s3fs>=2024.12"]
 COMPARE = ["scikit-learn>=1.5"]
 # Tables as Parquet; 55 MB.
 PARQUET = ["pyarrow>=18"]
-# What `measure` finds in images that fit in memory; 12 MB. No wheels for Python 3.14 and Linux on ARM.
-MEASURE = ["cp-measure>=0.3,<0.4"]
 # FijiSession and the Appose worker: small, and without Java itself.
 FIJI = ["jpype1>=1.5", "appose>=0.12"]
 TEST = [
     *HTTP,
     *COMPARE,
     *PARQUET,
-    *MEASURE,
     *FIJI,
     "pytest>=8.3",
     "hypothesis>=6.100",
@@ -85,7 +85,6 @@ setup(
         "cluster": ["distributed>=2025.1"],
         "compare": COMPARE,
         "parquet": PARQUET,
-        "measure": MEASURE,
         "remote": REMOTE,
         "test": TEST,
     },

@@ -7,10 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from scipy import ndimage
 
 from cellscribble.config import AugmentConfig, TrainConfig
 from cellscribble.core.volume import ImageVolume
+
+# How long a drawn case takes says more about what else the machine does than about the code.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 class Example(NamedTuple):

@@ -85,6 +85,26 @@ def test_one_onnx_runtime_wheel_for_each_kind_of_computer(arguments):
         assert [r.name for r in found if r.marker.evaluate(here)] == [expected]
 
 
+@pytest.mark.parametrize(
+    ("machine", "platform", "python", "expected"),
+    [
+        ("x86_64", "linux", "3.11", True),
+        ("AMD64", "win32", "3.13", True),
+        ("arm64", "darwin", "3.12", True),
+        ("x86_64", "linux", "3.14", False),
+        ("aarch64", "linux", "3.12", False),
+        ("ARM64", "win32", "3.12", False),
+    ],
+)
+def test_cp_measure_is_asked_for_where_it_has_wheels(arguments, machine, platform, python, expected):
+    """Elsewhere a C compiler would be needed, and the installation of all would fail."""
+    from packaging.requirements import Requirement
+
+    here = {"platform_machine": machine, "sys_platform": platform, "python_version": python}
+    [found] = [Requirement(r) for r in arguments["install_requires"] if r.startswith("cp-measure")]
+    assert found.marker.evaluate(here) is expected
+
+
 def test_what_the_package_imports_is_asked_for(arguments):
     """Every distribution that a module imports at its top stands in install_requires."""
     names = {"skimage": "scikit-image", "PIL": "pillow"}

@@ -21,12 +21,15 @@ from cellscribble.core.volume import ImageVolume
 
 KINDS = ("percentile", "range")
 MAX_SAMPLED_VALUES = 1 << 24
-"""Pixels a channel that an image is fitted to; beyond, evenly spaced slabs stand for it."""
+"""Pixels a channel that an image is fitted to; beyond, slabs from all over it stand for it."""
 
 N_SLABS = 16
 
 ROWS_APART = 7
 """Has no divisor in common with `N_SLABS`: the rows of one plane after the other, which lie far apart."""
+
+SEED = 0
+"""Of where in its share of the image each slab lies: evenly spaced ones would all meet the same row of wells."""
 
 
 Unreadable = tuple[type[Exception], ...]
@@ -154,7 +157,7 @@ def _sample(image: ImageVolume, without: Unreadable) -> npt.NDArray[Any]:
 
 
 def _slab(shape: Sequence[int], n_pixels: int, k: int) -> Slices:
-    """The k-th of `N_SLABS` parts that lie apart: whole along all but the first axis, where that is not too much.
+    """A seeded place in the k-th of `N_SLABS` shares: whole along all but the first axis, where that is not too much.
 
     They are contiguous in every file layout we read. Of a volume whose planes are too large a part is some rows of one
     plane, elsewhere in each.
@@ -162,7 +165,8 @@ def _slab(shape: Sequence[int], n_pixels: int, k: int) -> Slices:
     length, inner = shape[0], math.prod(shape[1:])
     at_most = min(MAX_SAMPLED_VALUES, n_pixels) // N_SLABS
     thickness = max(1, at_most // inner)
-    start = int(np.linspace(0, length - thickness, N_SLABS)[k])
+    share = length / N_SLABS
+    start = int(k * share + np.random.default_rng((SEED, len(shape), k)).random() * max(share - thickness, 0))
     rest = tuple(slice(0, n) for n in shape[1:])
     if inner > at_most and len(shape) > 1:
         rest = _slab(shape[1:], at_most * N_SLABS, k * ROWS_APART % N_SLABS)

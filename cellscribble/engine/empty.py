@@ -2,7 +2,8 @@
 
 A block counts as empty when it is flat and the network, asked once for a flat tile of that very
 colour, says background. So nothing is assumed about bright or dark backgrounds, and the flat inside
-of a large cell is not taken for one.
+of a large cell is not taken for one. Where a pyramid has a level that shows as much, blocks are looked
+at there first (`glance`), and what is flat is not read at full size.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class EmptyTest:
     intensity : the image's
     halo_px, multiple : of the network, px
     is_background : decides for a probability (K, *spatial) whether all of it is background
+    glance : tells the mean (C,) of a block, normalised, where it is known to be flat before it is read, or None
     """
 
     def __init__(
@@ -53,24 +55,30 @@ class EmptyTest:
         halo_px: Sequence[int],
         multiple: Sequence[int],
         is_background: Callable[[npt.NDArray[np.float32]], bool],
+        glance: Callable[[int], npt.NDArray[np.float32] | None] | None = None,
     ) -> None:
         self._network, self._intensity, self._is_background = network, intensity, is_background
+        self._glance = glance
         self._tile = padded_shape([2 * halo + 1 for halo in halo_px], multiple)
         self._answers: dict[tuple[int, ...], bool] = {}
         self._lock = threading.Lock()
+
+    def unread(self, k: int) -> bool:
+        """Whether block `k` is known to be empty before it is read."""
+        mean = None if self._glance is None else self._glance(k)
+        return mean is not None and self._says_background(mean)
 
     def __call__(self, pixels: npt.NDArray[Any]) -> bool:
         """Whether a block as it was read, (C, *spatial) of the image's dtype, is empty."""
         if min(pixels.shape[-2:]) < FEWEST_CELLS * CELL_PX:
             return False
         # Most blocks show in a few cells that they are not flat.
-        if not _is_flat(self._intensity.apply(cell_means(pixels, every=8))):
+        if not is_flat(self._intensity.apply(cell_means(pixels, every=8))):
             return False
         means = self._intensity.apply(cell_means(pixels))
-        return _is_flat(means) and self._says_background(means)
+        return is_flat(means) and self._says_background(means.reshape(len(means), -1).mean(axis=1))
 
-    def _says_background(self, means: npt.NDArray[np.float32]) -> bool:
-        mean = means.reshape(len(means), -1).mean(axis=1)
+    def _says_background(self, mean: npt.NDArray[np.float32]) -> bool:
         colour = tuple(int(c) for c in np.rint(mean * COLOURS))
         with self._lock:
             if colour not in self._answers:
@@ -81,17 +89,20 @@ class EmptyTest:
             return self._answers[colour]
 
 
-def _is_flat(means: npt.NDArray[np.float32]) -> bool:
+def is_flat(means: npt.NDArray[np.float32]) -> bool:
+    """Whether normalised means (C, *spatial) differ by at most `FLAT`."""
     return bool((np.ptp(means.reshape(len(means), -1), axis=1) <= FLAT).all())
 
 
-def cell_means(pixels: npt.NDArray[Any], every: int = 1) -> npt.NDArray[np.float32]:
-    """Means (C, [Z,] n, m) float32 over cells of `CELL_PX` by `CELL_PX` in plane, of every so manieth cell.
+def cell_means(
+    pixels: npt.NDArray[Any], every: int = 1, cell_px: tuple[int, int] = (CELL_PX, CELL_PX)
+) -> npt.NDArray[np.float32]:
+    """Means (C, [Z,] n, m) float32 over cells of `cell_px` in plane, of every so manieth cell.
 
     At the far sides the last pixels are repeated to fill a cell.
     """
-    n_y, n_x = (-(-n // CELL_PX) for n in pixels.shape[-2:])
-    rest = [(0, 0)] * (pixels.ndim - 2) + [(0, -n % CELL_PX) for n in pixels.shape[-2:]]
+    (n_y, y), (n_x, x) = ((-(-n // px), px) for n, px in zip(pixels.shape[-2:], cell_px, strict=True))
+    rest = [(0, 0)] * (pixels.ndim - 2) + [(0, -n % px) for n, px in zip(pixels.shape[-2:], cell_px, strict=True)]
     whole = np.pad(pixels, rest, mode="edge") if any(after for _, after in rest) else pixels
-    cells = whole.reshape(*pixels.shape[:-2], n_y, CELL_PX, n_x, CELL_PX)[..., ::every, :, ::every, :]
+    cells = whole.reshape(*pixels.shape[:-2], n_y, y, n_x, x)[..., ::every, :, ::every, :]
     return np.asarray(cells.mean(axis=(-3, -1), dtype=np.float32))

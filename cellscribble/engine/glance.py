@@ -1,23 +1,42 @@
-"""Which blocks look empty on a low level of a pyramid: for a forecast, before anything is read at full size."""
+"""Which blocks look empty on a low level of a pyramid, before anything is read at full size.
+
+For a forecast the lowest level serves that shows blocks at all (`low_level`, `looks_empty`); a faint cell may not show
+there. In a run a block is left unread only by a level on which the smallest cell shows (`open_glass`, `Glance`).
+"""
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from cellscribble.core.blocks import BlockGrid
-from cellscribble.core.intensity import IntensityRule, fit_intensity
+from cellscribble.core.blocks import BlockGrid, Slices, relative
+from cellscribble.core.errors import CellScribbleError
+from cellscribble.core.intensity import Intensity, IntensityRule, fit_intensity
+from cellscribble.core.reading import reading
 from cellscribble.core.volume import ImageVolume
-from cellscribble.engine.empty import FLAT
+from cellscribble.engine.empty import CELL_PX, FEWEST_CELLS, FLAT, cell_means, is_flat
+from cellscribble.engine.options import PredictOptions
+from cellscribble.io.images import open_image
 
 MAX_PIXELS = 1 << 26
 """Of a level: reading a larger one takes longer than a forecast may."""
 
 BLOCK_PX = 16
 """Of the level along a block's edge: in fewer, cells and the glass around them are one grey."""
+
+CHEAPER = 16
+"""Times fewer pixels a level must have than the image, to be looked at before it."""
+
+GROUP_BYTES = 4 << 20
+"""Of the level: what is read of it at once, for all blocks in there; where blocks are large, one."""
+
+KEPT_GROUPS = 1024
+"""Of which answers are kept: blocks come in raster order, and this is more than a row of groups."""
 
 
 def low_level(shapes: Sequence[Sequence[int]], counts: Sequence[int]) -> int:
@@ -39,8 +58,6 @@ def looks_empty(
     low: ImageVolume, rule: IntensityRule, grid: BlockGrid, halo_px: Sequence[int]
 ) -> npt.NDArray[np.bool_]:
     """(len(grid),) bool: whether all that a low level shows of a block is of one brightness, as far as `FLAT`.
-
-    What is decided in a run is decided by a block's own pixels (`empty`): a single faint cell may not show here.
 
     Parameters
     ----------
@@ -71,3 +88,103 @@ def looks_empty(
         windows = (slice(None),) * axis + (slice(None, None, 2),)
         darkest, brightest = darkest[windows], brightest[windows]
     return np.asarray((brightest - darkest <= FLAT).all(axis=0)).ravel()
+
+
+def glass_level(image: ImageVolume, seen: Sequence[int]) -> int:
+    """The lowest level of an image on which the smallest object shows as in the image itself; 0 if there is none.
+
+    A pixel of it stands for no more than a cell of `CELL_PX` by `CELL_PX`, whose mean is looked at there.
+
+    seen : spatial shape in which the network sees the image
+    """
+
+    def shows(shape: Sequence[int]) -> bool:
+        steps = [n / m for n, m in zip(seen, shape, strict=True)]
+        fine = max(steps[-2:]) <= CELL_PX * 1.01 and math.prod(steps) <= CELL_PX**2 * 1.01
+        return fine and math.prod(shape) * CHEAPER <= image.n_pixels
+
+    return max((k for k, level in enumerate(image.levels) if k and shows(level.shape)), default=0)
+
+
+def open_below(path: Path | str, below: int, options: PredictOptions) -> ImageVolume | None:
+    """So many levels below that of `options`, to be read piece by piece; None where it is the same.
+
+    Raises
+    ------
+    CellScribbleError
+        As `open_image`.
+    """
+    if not below:
+        return None
+    level = (options.level or 0) + below
+    return open_image(path, axes=options.axes, timepoint=options.timepoint, level=level, lazy=True)
+
+
+def open_glass(
+    path: Path | str, image: ImageVolume, seen: Sequence[int], options: PredictOptions
+) -> ImageVolume | None:
+    """The level for `Glance`; None where empty blocks are not skipped, none serves, or the image is in memory."""
+    if not options.skip_empty or isinstance(image.data, np.ndarray):
+        return None
+    try:
+        return open_below(path, glass_level(image, seen), options)
+    except CellScribbleError:
+        return None  # the blocks themselves are looked at
+
+
+class Glance:
+    """What a coarser level shows of blocks: what is flat there need not be read at full size. Thread-safe.
+
+    If the level was made by averaging, its pixels are the means that `EmptyTest` looks at. If it holds single pixels
+    instead, noise keeps it from being flat, and blocks are read. What is one value all over may never have been
+    written, on this level alone, so such a block is read too: it costs little.
+
+    Parameters
+    ----------
+    low : as `glass_level` finds it
+    grid : over the image as the network sees it
+    around_px : what the network reads around a block
+    intensity : the image's
+    """
+
+    def __init__(self, low: ImageVolume, grid: BlockGrid, around_px: Sequence[int], intensity: Intensity) -> None:
+        self._low, self._grid, self._around_px, self._intensity = low, grid, around_px, intensity
+        steps = [n / m for n, m in zip(grid.shape, low.spatial_shape, strict=True)]
+        y, x = (max(1, round(CELL_PX / step)) for step in steps[-2:])
+        self._cell_px = y, x
+        alone = (1,) * (len(steps) - 2)
+        n_planes = math.prod(-(-b // s) for b, s in zip(grid.block_px[:-2], steps[:-2], strict=True))
+        edge_px = math.isqrt(int(GROUP_BYTES // (n_planes * low.n_channels * low.data.dtype.itemsize)))
+        sizes = zip(steps[-2:], grid.block_px[-2:], strict=True)
+        self._n_blocks = (*alone, *(max(1, int(edge_px * step) // block) for step, block in sizes))
+        self._groups = BlockGrid(grid.shape, tuple(n * b for n, b in zip(self._n_blocks, grid.block_px, strict=True)))
+        self._of_group = functools.lru_cache(maxsize=KEPT_GROUPS)(self._look)
+
+    def __call__(self, k: int) -> npt.NDArray[np.float32] | None:
+        """The mean (C,) of block `k` and what is around it, normalised, if all of it is flat; None otherwise."""
+        group = [at // n for at, n in zip(self._grid.place(k), self._n_blocks, strict=True)]
+        return self._of_group(self._groups.number(group)).get(k)
+
+    def _look(self, group: int) -> dict[int, npt.NDArray[np.float32]]:
+        """Block to mean, of those in a group that are flat."""
+        window = self._on_level(self._groups.window(group, self._around_px))
+        found = {}
+        try:
+            with reading(self._low, window):
+                pixels = np.asarray(self._low.data[(slice(None), *window)])
+            for k in self._grid.numbers(self._grid.meeting(self._groups.box(group))):
+                place = relative(self._on_level(self._grid.window(k, self._around_px)), window)
+                part = pixels[(slice(None), *place)]
+                if part.min() == part.max():
+                    continue
+                means = self._intensity.apply(cell_means(part, cell_px=self._cell_px))
+                if min(means.shape[-2:]) >= FEWEST_CELLS and is_flat(means):
+                    found[k] = means.reshape(len(means), -1).mean(axis=1)
+        except CellScribbleError:
+            return {}  # damaged, or NaN: the blocks themselves are looked at
+        return found
+
+    def _on_level(self, window: Slices) -> Slices:
+        """The pixels of the level that show a window of the image."""
+        sizes = zip(window, self._grid.shape, self._low.spatial_shape, strict=True)
+        return tuple(slice(s.start * m // n, -(-s.stop * m // n)) for s, n, m in sizes)

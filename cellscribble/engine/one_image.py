@@ -13,7 +13,7 @@ from cellscribble.core.volume import ImageVolume
 from cellscribble.engine.costs import Work
 from cellscribble.engine.done import image_state
 from cellscribble.engine.forecast import forecast_blocks, forecast_memory
-from cellscribble.engine.glance import low_level
+from cellscribble.engine.glance import low_level, open_below
 from cellscribble.engine.level import Level, choose_level
 from cellscribble.engine.options import PredictOptions
 from cellscribble.engine.outputs import Job
@@ -94,9 +94,10 @@ class Segmenting:
             report("progress", index=index, name=job.name, done=done, total=total, words=words)
 
         def planned(plan: Plan, work: Work, goes_on: bool) -> None:
-            low, grid = None, BlockGrid(work.shape, plan.block_px)
+            low = None
             if options.dry_run and options.skip_empty:
-                low = _low_level(job, image, grid, options, level.index)
+                counts = BlockGrid(work.shape, plan.block_px).counts
+                low = open_below(job.image, low_level([one.shape for one in image.levels], counts), options)
             rule = model.metadata.intensity
             forecast = forecast_blocks(job, plan, work, options, goes_on=goes_on, low=low, rule=rule)
             report("plan", index=index, image=job.image, **forecast)
@@ -157,16 +158,6 @@ class Segmenting:
         version, overwrite = written_version(job, options), options.overwrite or job.begun
         write_results(job, image, prediction, record | found, version, overwrite=overwrite)
         return found
-
-
-def _low_level(
-    job: Job, image: ImageVolume, grid: BlockGrid, options: PredictOptions, level: int
-) -> ImageVolume | None:
-    """A low level of the image's pyramid that shows which blocks are empty; None where there is none."""
-    below = low_level([one.shape for one in image.levels], grid.counts)
-    if not below:
-        return None
-    return open_image(job.image, axes=options.axes, timepoint=options.timepoint, level=level + below, lazy=True)
 
 
 def report_done(report: Report, index: int, job: Job, found: dict[str, Any], start: float) -> None:

@@ -13,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from cellscribble.bundle import ModelMetadata
-from cellscribble.core.blocks import BlockGrid, levels
+from cellscribble.core.blocks import BlockGrid, levels, padded_shape
 from cellscribble.core.intensity import Intensity
 from cellscribble.core.labels import label_dtype
 from cellscribble.engine.block_files import BlockFiles, make_folders
 from cellscribble.engine.empty import EmptyTest, Network
+from cellscribble.engine.glance import Glance
 from cellscribble.engine.regrid import Exact, Lay, Lost, Numbered, Spread, may_lose
 from cellscribble.engine.steps import (
     Cut,
@@ -195,8 +196,17 @@ class Steps:
         decide: Decide = decide_classes if task.settings is None else DecideObjects(task.settings)
         empty = None
         if task.skip_empty:
+            glance = None
+            if task.low is not None:
+                around_px = padded_shape(meta.halo_px, meta.stride_multiple)
+                glance = Glance(task.low, self.blocks, around_px, self._intensity)
             empty = EmptyTest(
-                self._network, self._intensity, meta.halo_px, meta.stride_multiple, lambda p: not decide(p).any()
+                self._network,
+                self._intensity,
+                meta.halo_px,
+                meta.stride_multiple,
+                lambda p: not decide(p).any(),
+                glance,
             )
         kept = {} if self._exact else {name: group["0"] for name, group in self.kept.items()}
         return See(

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cellscribble.bundle import ModelMetadata
-from cellscribble.core.blocks import BlockGrid, Slices, padded_block, read_padded
+from cellscribble.core.blocks import Block, BlockGrid, Slices, padded_block, read_padded
 from cellscribble.core.errors import FileFormatError
 from cellscribble.core.intensity import Intensity
 from cellscribble.core.reading import reading
@@ -106,6 +106,8 @@ class See:
 
     def __call__(self, k: int) -> str:
         block = padded_block(self.grid, k, self.meta.halo_px, self.meta.stride_multiple)
+        if self.empty is not None and self.empty.unread(k):
+            return self._leave_empty(k, block)
         mended = None
         try:
             with reading(self.image, block.read):
@@ -118,14 +120,7 @@ class See:
                 raise
             pixels = mended.pixels
         if mended is None and self.empty is not None and self.empty(pixels):
-            if self.probability is not None:
-                self.probability[(0, *block.write)] = 255
-            if self.exact is not None:
-                sizes = [s.stop - s.start for s in block.write]
-                background = np.zeros((len(self.meta.classes), *sizes), np.float32)
-                background[0] = 1
-                self.exact(k, background)
-            return EMPTY
+            return self._leave_empty(k, block)
         normalised = self.intensity.apply(pixels)
         # The cut also looks at what lies around the block.
         around = self.network(normalised, block.keep if self.cut is None else None)
@@ -147,6 +142,16 @@ class See:
         if seen.any():
             self.seen.write(k, seen)
         return DONE if mended is None else mended.word(block.read, block.write, self.meta.halo_px)
+
+    def _leave_empty(self, k: int, block: Block) -> str:
+        if self.probability is not None:
+            self.probability[(0, *block.write)] = 255
+        if self.exact is not None:
+            sizes = [s.stop - s.start for s in block.write]
+            background = np.zeros((len(self.meta.classes), *sizes), np.float32)
+            background[0] = 1
+            self.exact(k, background)
+        return EMPTY
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -27,6 +27,7 @@ class Task:
     version : of OME-Zarr that is written
     source : path from the labels to their image, where they become part of it
     shape : spatial shape in which the network sees the image; None for its own (`Fit.shape`)
+    low : a coarser level of the image that shows empty blocks before they are read, if there is one
     """
 
     image: ImageVolume
@@ -38,6 +39,7 @@ class Task:
     uncertainty: bool = False
     source: str = ""
     shape: tuple[int, ...] | None = None
+    low: ImageVolume | None = None
 
     @property
     def seen(self) -> ImageVolume:
@@ -52,8 +54,9 @@ def task_of(
     version: str,
     source: str = "",
     shape: tuple[int, ...] | None = None,
+    low: ImageVolume | None = None,
 ) -> Task:
-    """What these options ask of an image; `version`, `source` and `shape` as in `Task`.
+    """What these options ask of an image; `version`, `source`, `shape` and `low` as in `Task`.
 
     Raises
     ------
@@ -71,6 +74,7 @@ def task_of(
         uncertainty=options.uncertainty,
         source=source,
         shape=shape,
+        low=low,
     )
 
 

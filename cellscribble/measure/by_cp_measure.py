@@ -1,7 +1,7 @@
 """What cp_measure measures of objects, of images that fit in memory (Munoz et al. 2025, arXiv:2507.01163).
 
-Sizes, shapes and intensities are its own wherever it is installed; `whole` and `features` have the same to 1e-6, for
-images of any size. Texture and the distribution of intensity are defined here only.
+Sizes, shapes and intensities are its own; `whole` and `features` have the same to 1e-6, for images of any size and for
+computers that it has no wheels for. Texture and the distribution of intensity are defined here only.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ def check_groups(groups: Sequence[str]) -> None:
     """Raise MissingExtraError if these groups are wanted and cp_measure is not installed."""
     if groups and not _is_installed():
         raise MissingExtraError(
-            f"--also {','.join(groups)} needs cp_measure: pip install 'cellscribble[measure]'; or leave it out"
+            f"--also {','.join(groups)} needs cp_measure, which comes with CellScribble where there are wheels of it "
+            "(not for Python 3.14 and Linux on ARM): take an earlier Python, or, with a C compiler, "
+            "pip install cp-measure; or leave --also out"
         )
 
 

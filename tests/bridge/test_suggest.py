@@ -72,17 +72,23 @@ def test_annotate_goes_to_the_boxes_and_strokes_stay_strokes(imagej, images):  #
     state = imagej.folder / "state.txt"
     more = """
         s = "" + roiManager("count") + " " + RoiManager.getName(0);
+        // A command of an installed macro goes on beside the one that started it.
         run("Next suggestion [s]");
+        for (i = 0; i < 300 && getZoom() <= 1; i++) wait(100);
         s = s + " " + (getZoom() > 1) + " " + selectionType();
         run("Next suggestion [s]");
-        getDisplayedArea(x, y, w, h);
+        shown = false;
+        for (i = 0; i < 300 && !shown; i++) {
+            wait(100);
+            getDisplayedArea(x, y, w, h);
+            shown = x + w >= 210 && y + h >= 180;
+        }
         s = s + " " + (x + w >= 210) + (y + h >= 180);
         run("Next image [n]");
-        for (i = 0; i < 50 && !startsWith(getTitle(), "it's 1"); i++) wait(100);
+        for (i = 0; i < 300 && !(startsWith(getTitle(), "it's 1") && roiManager("count") == 0); i++) wait(100);
         s = s + " " + getTitle() + " " + roiManager("count");
         run("Previous image [p]");
-        for (i = 0; i < 50 && !startsWith(getTitle(), "it's 0"); i++) wait(100);
-        wait(500);
+        for (i = 0; i < 300 && !(startsWith(getTitle(), "it's 0") && roiManager("count") == 2); i++) wait(100);
         s = s + " " + getTitle() + " " + roiManager("count");
         File.saveString(s, STATE);
     """.replace("STATE", quote(state))

@@ -10,7 +10,7 @@ from cellscribble.core.blocks import BlockGrid, levels, map_blocks, padded_shape
 from cellscribble.core.errors import InputError
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_every_pixel_is_written_once_and_reads_itself(data):
     ndim = data.draw(st.sampled_from([2, 3]))
@@ -50,7 +50,7 @@ def test_a_block_of_nothing_is_refused():
         list(plan_blocks((8, 8), (0, 4), (0, 0), (1, 1)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_a_grid_covers_each_pixel_once_and_finds_the_blocks_of_a_window(data):
     ndim = data.draw(st.sampled_from([2, 3]))

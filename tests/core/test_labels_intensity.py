@@ -59,13 +59,15 @@ def test_sparse_spots_use_the_full_range():
 
 
 class Counted:
-    """An array that knows the most that was read of it at once."""
+    """An array that knows the most that was read of it at once, and which of its rows were."""
 
     def __init__(self, data):
         self.data, self.shape, self.dtype, self.ndim, self.most = data, data.shape, data.dtype, data.ndim, 0
+        self.rows = np.zeros(self.shape[1], bool)
 
     def __getitem__(self, place):
         part = self.data[place]
+        self.rows[place[1]] = True
         self.most = max(self.most, part.size)
         return part
 
@@ -91,16 +93,32 @@ def test_of_a_large_image_never_more_than_the_limit_is_read_at_once(monkeypatch,
         np.testing.assert_allclose([fitted.low, fitted.high], expected, atol=12)
 
 
+def test_slabs_lie_all_over_a_large_image_and_not_at_even_distances(monkeypatch):
+    """Wells, spots and cores of tissue arrays lie at even distances; so that not all slabs meet the gaps."""
+    monkeypatch.setattr(intensity, "MAX_SAMPLED_VALUES", 16_000)
+    counted = [Counted(np.arange(1600 * 100, dtype=np.float32).reshape(1, 1600, 100)) for _ in range(2)]
+    for one in counted:
+        fit_intensity(ImageVolume(one, "CYX"), IntensityRule())
+    assert (counted[0].rows == counted[1].rows).all()
+    starts = np.flatnonzero(np.diff(counted[0].rows.astype(int), prepend=0) == 1)
+    assert starts[0] < 100
+    assert starts[-1] >= 1400
+    assert len(set(np.diff(starts))) > 8
+
+
 @pytest.mark.parametrize("shape", [(3, 700, 300), (2, 100, 60, 60)])
 def test_cells_beside_all_slabs_of_an_almost_empty_image_are_found(monkeypatch, shape):
     monkeypatch.setattr(intensity, "MAX_SAMPLED_VALUES", 20_000)
     data = np.full(shape, 7, np.uint8)
-    thickness = max(1, 20_000 * shape[1] // data[0].size // intensity.N_SLABS)
-    gap = thickness + 1, int((shape[1] - thickness) / (intensity.N_SLABS - 1))
-    assert gap[1] - gap[0] > 2
-    data[:, gap[0] : gap[1], 20:60, ...] = 200
+    axes = "CYX" if len(shape) == 3 else "CZYX"
+    # Where the image is not empty no more is read than the slabs.
+    counted = Counted(np.arange(data.size, dtype=np.float32).reshape(shape))
+    fit_intensity(ImageVolume(counted, axes), IntensityRule())
+    data[:, ~counted.rows, 20:60, ...] = 200
+    assert counted.rows.any()
+    assert (~counted.rows).sum() > 2
     data[0] = 7
-    image = ImageVolume(data, "CYX" if len(shape) == 3 else "CZYX")
+    image = ImageVolume(data, axes)
     fitted = fit_intensity(image, IntensityRule())
     assert fitted.low == (7.0,) * shape[0]
     assert fitted.high == (8.0, *(200.0,) * (shape[0] - 1))  # a channel that is all one value becomes 0

@@ -34,7 +34,7 @@ def test_the_identity_copies_exactly(rng):
         np.testing.assert_array_equal(out, data[2:6, 3:8])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 10**6), ndim=st.sampled_from([2, 3]), n=st.integers(3, 8))
 def test_quarter_turns_and_flips_only_permute_pixels(seed, ndim, n):
     data = np.random.default_rng(seed).permutation(n**ndim).reshape((n,) * ndim).astype(np.int16)
@@ -57,7 +57,7 @@ def test_all_eight_orientations_are_drawn():
     assert len(drawn) == 8
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 10**6), ndim=st.sampled_from([2, 3]))
 def test_image_strokes_mask_and_memory_move_together(seed, ndim):
     # Wide flat fields, so that linear and nearest sampling agree away from their borders.
@@ -95,7 +95,7 @@ def test_beyond_the_border_strokes_are_unlabelled_and_the_image_is_mirrored():
     np.testing.assert_array_equal(apply_placement(data, placement, order=1, outside=None)[0], [3, 2, 1, 2, 3])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 10**6), ndim=st.sampled_from([2, 3]))
 def test_the_centre_comes_to_the_middle_and_sections_are_not_mixed(seed, ndim):
     rng = np.random.default_rng(seed)

@@ -22,7 +22,7 @@ def dotted(shape: tuple[int, ...], seed: int, n_classes: int, spacing: int = 4) 
     return make_sample(image, scribbles, IntensityRule())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 10**6),
     share=st.floats(0, 0.99),

@@ -24,7 +24,7 @@ def numbered(shape: tuple[int, ...], strokes: list[tuple[int, ...]], value: int 
     return Sample(image, Intensity((0.0,), (10.0,)), scribbles, np.full(shape, -1, np.int16))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10**6), y=st.integers(0, 39), x=st.integers(0, 49), ndim=st.sampled_from([2, 3]))
 def test_a_patch_on_strokes_shows_its_stroke(seed, y, x, ndim):
     shape, pixel = ((40, 50), (y, x)) if ndim == 2 else ((12, 40, 50), (y % 12, y, x))
@@ -116,7 +116,7 @@ def labelled_patch(seed: int, shape: tuple[int, ...], n_strokes: int = 5) -> Pat
     return Patch(same, values, values.copy(), {"ema": same.copy()})
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10**6), ndim=st.sampled_from([2, 3]), n=st.integers(1, 4))
 def test_transplanted_pieces_take_strokes_mask_and_memory_along(seed, ndim, n):
     shape = (20, 24) if ndim == 2 else (6, 14, 16)

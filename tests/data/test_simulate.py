@@ -30,7 +30,7 @@ def test_the_share_is_of_objects_rounded_up(share: float, n_drawn: int, rng: np.
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0, 1), st.floats(0, 1))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_larger_share_holds_all_strokes_of_a_smaller_one(seed: int, one: float, two: float) -> None:
     low, high = (simulate_scribbles(_cells(5), s, np.random.default_rng(seed)) for s in sorted((one, two)))
     np.testing.assert_array_equal(high[low >= 0], low[low >= 0])

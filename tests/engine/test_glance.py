@@ -1,14 +1,25 @@
 """What a low level of a pyramid says of blocks."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cellscribble.bundle import open_model
 from cellscribble.core.blocks import BlockGrid
-from cellscribble.core.intensity import IntensityRule
-from cellscribble.core.volume import ImageVolume
-from cellscribble.engine.glance import looks_empty, low_level
+from cellscribble.core.intensity import Intensity, IntensityRule
+from cellscribble.core.volume import ImageVolume, PyramidLevel
+from cellscribble.engine import steps
+from cellscribble.engine.glance import Glance, glass_level, looks_empty, low_level
+from cellscribble.io import ome_zarr_read
+from cellscribble.io.images import open_image
+from cellscribble.io.ome_zarr import write_ome_zarr
+from tests.engine.conftest import OBJECTS
+from tests.engine.test_zarr_job import segment
+from tests.infer.analytic import metadata, write_model
 
 
 @given(st.data())
@@ -45,3 +56,111 @@ def test_a_block_looks_empty_where_its_window_shows_one_grey(data):
 )
 def test_the_lowest_level_that_still_shows_blocks_is_looked_at(shapes, level):
     assert low_level(shapes, (1,) * (len(shapes[0]) - 2) + (10, 10)) == level
+
+
+@given(st.data())
+def test_glass_is_known_before_it_is_read_and_the_smallest_cell_never_goes_with_it(data):
+    """Faint cells of eight pixels across, in 2D and in stacks, on levels of 4 and 8 px and any blocks."""
+    step, planes = data.draw(st.sampled_from([4, 8])), data.draw(st.sampled_from([(), (2,)]))
+    size = tuple(step * data.draw(st.integers(12, 40)) for _ in range(2))
+    block = (*(1 for _ in planes), *(data.draw(st.integers(24, 90)) for _ in range(2)))
+    around = (*(0 for _ in planes), *(data.draw(st.integers(8, 24)) for _ in range(2)))
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    full = 100 + rng.normal(0, 2, (*planes, *size)).astype(np.float32)
+    y, x = (rng.integers(8, n - 8) for n in size)
+    cell = np.hypot(np.arange(size[0])[:, np.newaxis] - y, np.arange(size[1]) - x) <= 4.5
+    full[..., cell] += 80
+    low = full.reshape(*planes, size[0] // step, step, size[1] // step, step).mean(axis=(-3, -1))
+    grid = BlockGrid(full.shape, block)
+    axes = "CZYX" if planes else "CYX"
+    glance = Glance(ImageVolume(low[np.newaxis], axes), grid, around, Intensity((0.0,), (255.0,)))
+    for k in range(len(grid)):
+        window = grid.window(k, around)[-2:]
+        if cell[window].sum() == cell.sum():
+            assert glance(k) is None
+        elif min(s.stop - s.start for s in window) >= 32:
+            near = [slice(max(s.start - step, 0), s.stop + step) for s in window]
+            if not cell[tuple(near)].any():
+                assert glance(k) == pytest.approx(100 / 255, abs=0.01)
+
+
+def test_what_may_never_have_been_written_or_is_damaged_says_nothing():
+    noise = np.random.default_rng(0).normal(100, 0.5, (1, 64, 64)).astype(np.float32)
+    grid = BlockGrid((512, 512), (128, 128))
+
+    def known(pixels):
+        glance = Glance(ImageVolume(pixels, "CYX"), grid, (16, 16), Intensity((0.0,), (255.0,)))
+        return [glance(k) is not None for k in range(len(grid))]
+
+    assert all(known(noise))
+    assert not any(known(np.zeros_like(noise)))
+    damaged = noise.copy()
+    damaged[0, 40, 40] = np.nan
+    assert not any(known(damaged))
+
+
+@pytest.mark.parametrize(
+    ("shapes", "seen", "level"),
+    [
+        ([(8192, 8192), (4096, 4096), (2048, 2048), (1024, 1024), (512, 512)], (8192, 8192), 3),
+        # As slides are: 4, 16 and 32 px.
+        ([(40000, 30001), (10000, 7500), (2500, 1875), (1250, 937)], (40000, 30001), 1),
+        # A level of 2 px is hardly cheaper to read.
+        ([(8192, 8192), (4096, 4096)], (8192, 8192), 0),
+        ([(8192, 8192)], (8192, 8192), 0),
+        # A pixel stands for four planes, too.
+        ([(64, 8192, 8192), (16, 2048, 2048), (8, 1024, 1024)], (64, 8192, 8192), 1),
+        # Seen at half size by --rescale, cells are half as large.
+        ([(8192, 8192), (2048, 2048), (1024, 1024), (512, 512)], (4096, 4096), 3),
+    ],
+)
+def test_the_level_that_still_shows_the_smallest_cell_decides(shapes, seen, level):
+    levels = tuple(PyramidLevel(shape, (1.0,) * len(shape), (0.0,) * len(shape)) for shape in shapes)
+    data = np.broadcast_to(np.uint8(0), (1, *shapes[0]))
+    assert glass_level(ImageVolume(data, "CZYX" if len(seen) == 3 else "CYX", levels=levels), seen) == level
+
+
+@pytest.fixture(scope="module")
+def slide(tmp_path_factory):
+    """A slide whose glass is grey and noisy, cells in one corner; the model that finds them."""
+    folder = tmp_path_factory.mktemp("glass")
+    pixels = np.random.default_rng(0).normal(30, 2, (1, 1024, 1024)).round().astype(np.uint8)
+    y, x = np.mgrid[:1024, :1024]
+    for cell_y, cell_x in ((60, 60), (72, 66), (150, 200), (200, 120)):
+        pixels[0, np.hypot(y - cell_y, x - cell_x) < 8] = 220
+    path = folder / "slide.zarr"
+    write_ome_zarr(path, pixels, "CYX", (0.5, 0.5), kind="image", n_levels=4)
+    return path, open_model(write_model(folder / "m.onnx", metadata(2, segmenter_parameters=OBJECTS)))
+
+
+def _labels(path, model, **options):
+    job, _ = segment(path, model, block_px=(128,), overwrite=True, **options)
+    return np.asarray(open_image(job.labels).data), json.loads(job.provenance.read_text())["blocks"]["empty"]
+
+
+def test_glass_is_not_read_at_full_size_and_labels_are_the_same(slide, monkeypatch):
+    path, model = slide
+    monkeypatch.setattr(ome_zarr_read, "LAZY_BYTES", 1000)
+    expected, _ = _labels(path, model, skip_empty=False)
+    assert expected.max() >= 3
+    read = []
+    real = steps.read_padded
+    monkeypatch.setattr(steps, "read_padded", lambda data, window: (read.append(window), real(data, window))[1])
+    labels, n_empty = _labels(path, model)
+    np.testing.assert_array_equal(labels, expected)
+    assert n_empty >= 50
+    assert len(read) == 64 - n_empty
+
+
+def test_a_pyramid_that_was_never_filled_hides_no_cell(slide, tmp_path, monkeypatch):
+    path, model = slide
+    monkeypatch.setattr(ome_zarr_read, "LAZY_BYTES", 1000)
+    bare = shutil.copytree(path, tmp_path / "bare.zarr")
+    for level in "123":
+        for chunk in (bare / level).rglob("[0-9]*"):
+            if chunk.is_file():
+                chunk.unlink()
+    expected, n_empty = _labels(path, model)
+    labels, n = _labels(bare, model)
+    np.testing.assert_array_equal(labels, expected)
+    assert n == n_empty

@@ -56,7 +56,7 @@ def test_a_line_is_a_task(tmp_path):
     ]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.integers(0), st.dictionaries(st.sampled_from("abc"), st.text() | st.integers()))))
 def test_whatever_is_noted_is_read(lines):
     with tempfile.TemporaryDirectory() as folder, Journal(Path(folder, "journal.txt")) as journal:

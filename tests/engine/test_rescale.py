@@ -34,7 +34,7 @@ def pixels_of(path):
     return np.asarray(open_image(path).data)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_any_block_and_pixel_size_gives_labels_and_probability_of_the_whole(models, tmp_path_factory, data):
     ndim = data.draw(st.sampled_from([2, 2, 3]))

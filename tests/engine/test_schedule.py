@@ -136,7 +136,7 @@ def stages_of_one_image(draw: st.DrawFn) -> list[Stage]:
     return [Stage(f"stage {s}", grid, ints(0, 8), int) for s, grid in enumerate(grids)]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     stages_of_one_image(),
     st.integers(1, 6),

@@ -17,7 +17,8 @@ from cellscribble.engine.journal import Journal, done_of
 from cellscribble.engine.unfinished import check_targets, open_unfinished
 
 KEY = {"model": "abc", "settings": {"threshold": 0.5}}
-N_TASKS = 40
+N_TASKS = 400
+"""So many that none of the runs that are killed ends before, however late the killer comes on a busy machine."""
 KILLED = 77
 
 # A run of N_TASKS chunks, each under a temporary name first; prints the number of each it begins.

@@ -82,7 +82,7 @@ def chunks(folder: Path) -> dict[str, bytes]:
     return {name: data for name, data in contents(folder).items() if Path(name).name not in (".zattrs", "zarr.json")}
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(data=st.data())
 def test_any_block_gives_the_labels_and_the_probability_of_the_whole(models, tmp_path_factory, data):
     ndim = data.draw(st.sampled_from([2, 2, 3]))

@@ -25,7 +25,7 @@ def loaded(tmp_path_factory):
     return out
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_any_block_size_gives_what_the_whole_gives(loaded, data):
     ndim = data.draw(st.sampled_from([2, 3]))

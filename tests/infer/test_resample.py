@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from skimage.transform import resize
 
@@ -48,7 +48,6 @@ def test_an_image_is_linear_between_its_pixels_and_smoothed_where_it_shrinks():
     assert np.ptp(resample_image(ImageVolume(stripes, "CYX", (1.0, 1.0)), (1, 50)).data[..., 2:-2]) < 0.01
 
 
-@settings(deadline=None)
 @given(data=st.data())
 def test_the_rule_is_that_of_scikit_image_and_a_part_of_it_is_that_of_the_whole(data):
     ndim = data.draw(st.sampled_from([2, 3]))

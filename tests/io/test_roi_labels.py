@@ -21,7 +21,7 @@ def read_by_name(rois):
     return {roi.name: roi for roi in rois}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(arrays.arrays(np.uint16, SMALL, elements=st.sampled_from([0, 1, 1, 2, 700, 65535])))
 def test_labels_to_rois_to_labels_is_identity(tmp_path_factory, labels):
     """Random pixels: holes, corners that touch, many parts, single pixels, borders."""
@@ -33,7 +33,7 @@ def test_labels_to_rois_to_labels_is_identity(tmp_path_factory, labels):
     assert painted.n_rois == len(np.unique(labels[labels > 0]))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     arrays.arrays(
         np.uint8, st.tuples(st.integers(1, 4), st.integers(1, 6), st.integers(1, 6)), elements=st.integers(0, 2)
@@ -45,7 +45,7 @@ def test_a_stack_keeps_its_planes(tmp_path_factory, labels):
     np.testing.assert_array_equal(paint_labels(path, labels.shape).labels, labels)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(arrays.arrays(bool, SMALL))
 def test_rings_go_around_pixels_one_way_and_around_holes_the_other(mask):
     """The sum of signed areas is then the number of pixels, by which any program may fill."""

@@ -27,7 +27,7 @@ def save(path, values, dtype=np.uint8):
     return path
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(ndim=st.sampled_from([2, 3]), highest=st.integers(1, 7), seed=st.integers(0, 99))
 def test_saved_scribbles_come_back(tmp_path_factory, ndim, highest, seed):
     rng = np.random.default_rng(seed)

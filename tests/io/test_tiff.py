@@ -12,7 +12,7 @@ from cellscribble.io.tiff import save_image, save_labels
 sizes_um = st.floats(1e-3, 1e3)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data(), ndim=st.sampled_from([2, 3]), highest=st.sampled_from([1, 255, 65535, 65536, 2**31]))
 def test_labels_come_back_with_axes_and_pixel_size(tmp_path_factory, data, ndim, highest):
     shape = data.draw(st.tuples(*[st.integers(2, 7)] * ndim))
@@ -27,7 +27,7 @@ def test_labels_come_back_with_axes_and_pixel_size(tmp_path_factory, data, ndim,
     assert image.pixel_size_um == pytest.approx(size, rel=1e-4)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     dtype=st.sampled_from([np.uint8, np.uint16, np.float32]),
     axes=st.sampled_from(["CYX", "CZYX"]),

@@ -27,7 +27,7 @@ def test_no_labelled_pixel_gives_zero_and_a_finite_gradient(spatial, cross_entro
     assert torch.equal(logits.grad, torch.zeros_like(logits))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10**6), ndim=st.sampled_from([2, 3]), k=st.integers(2, 4))
 def test_unlabelled_pixels_do_not_change_the_loss(seed, ndim, k):
     generator = torch.Generator().manual_seed(seed)

@@ -10,7 +10,7 @@ from cellscribble.measure.sorted_records import SortedRecords, to_records
 
 
 @given(seed=st.integers(0, 2**32 - 1), highest=st.integers(0, 400), at_once=st.integers(1, 40))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_records_come_back_in_order_and_those_of_one_key_together(seed, highest, at_once):
     rng = np.random.default_rng(seed)
     keys = rng.integers(0, highest + 1, rng.integers(0, 300))

@@ -49,7 +49,7 @@ def counted(labels: ImageVolume, image: ImageVolume | None = None, block_px: tup
 
 
 @given(seed=st.integers(0, 2**32 - 1), shape=st.sampled_from(SHAPES), n_channels=st.integers(0, 2), data=st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_nothing_depends_on_the_blocks(
     seed: int, shape: tuple[int, ...], n_channels: int, data: st.DataObject
 ) -> None:

@@ -74,7 +74,7 @@ def test_pseudo_labels_by_hand_for_three_classes():
     assert pseudo_labels(y, torch.full((1, 1, 4), -1), 0.8).tolist() == [[[1, -1, 0, 2]]]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10**6), k=st.integers(2, 4), ndim=st.sampled_from([2, 3]), tau=st.floats(0.5, 0.99))
 def test_stroked_pixels_get_none_and_unsure_pixels_neither(seed, k, ndim, tau):
     rng = np.random.default_rng(seed)

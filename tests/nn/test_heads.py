@@ -11,7 +11,6 @@ levels = st.floats(0.1, 0.98)
 
 
 @given(level=levels)
-@settings(deadline=None)
 def test_the_level_becomes_one_half(level):
     logits = torch.tensor([[[0.0]], [[np.log(level / (1 - level))]]]).float()[None]
     assert SoftmaxHead(level)(logits)["probability"][0, 1].item() == pytest.approx(0.5, abs=1e-6)
@@ -24,7 +23,7 @@ def test_values_by_hand():
     torch.testing.assert_close(out, torch.tensor([0.25, 0.75]))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(level=levels, k=st.integers(2, 5), ndim=st.sampled_from([2, 3]), seed=st.integers(0, 10**6))
 def test_head_equals_the_shift_of_probabilities(level, k, ndim, seed):
     logits = 3 * torch.randn(1, k, *(3,) * ndim, generator=torch.Generator().manual_seed(seed))

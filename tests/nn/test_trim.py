@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cellscribble.core.blocks import padded_shape
@@ -51,7 +51,6 @@ def test_so_it_is_of_a_resnet():
 
 
 @given(halo=st.integers(0, 40), strides=st.lists(st.integers(1, 3), min_size=1, max_size=5), reach=st.integers(1, 2))
-@settings(deadline=None)
 def test_no_level_leaves_out_what_a_finer_one_looks_at(halo, strides, reach):
     trim = Trim(torch.zeros(1, 2), [halo], [[s] for s in strides], 2, reach)
     left_out = [n for (n,) in trim.left_out]

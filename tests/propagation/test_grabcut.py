@@ -17,7 +17,7 @@ def pairs(*rows):
     return np.array(one), np.array(other), np.array(weight, float)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10**6), n=st.integers(2, 7))
 def test_the_cut_is_the_best_of_all_segmentations(seed, n):
     rng = np.random.default_rng(seed)

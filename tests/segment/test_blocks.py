@@ -55,7 +55,7 @@ def counted_classes(labels: np.ndarray, seen: np.ndarray, n_classes: int) -> np.
     thick=st.sampled_from([None, 2.0, 3.3]),
     factor=st.integers(2, 5),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_objects_do_not_depend_on_the_blocks(
     seed: int,
     shape: tuple[int, ...],

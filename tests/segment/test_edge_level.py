@@ -154,7 +154,7 @@ def test_strokes_that_all_levels_have_right_do_not_move_it():
     assert level_of(image, probability, strokes) == pytest.approx(level_of(image, probability), abs=1e-6)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(level=st.floats(0.1, 0.98), k=st.integers(2, 4), seed=st.integers(0, 10**6))
 def test_shift_moves_the_level_to_one_half_and_keeps_class_proportions(level, k, seed):
     raw = np.random.default_rng(seed).dirichlet(np.ones(k), 20).T.astype(np.float32).reshape(k, 4, 5)

@@ -20,7 +20,7 @@ def two_classes(p: np.ndarray) -> np.ndarray:
     return np.stack([1 - p, p]).astype(np.float32)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10**6), shape=st.sampled_from([(3, 3), (2, 5), (2, 2, 3)]), strength=st.floats(0.1, 0.99))
 def test_no_other_segmentation_has_less_of_the_papers_energy(seed, shape, strength):
     rng = np.random.default_rng(seed)

@@ -28,7 +28,7 @@ def best(gain: np.ndarray, weights: list[np.ndarray]) -> np.ndarray:
     return min(every, key=lambda inside: (energy(inside, gain, weights), inside.sum()))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 10**6), shape=st.sampled_from(SHAPES), strong=st.integers(2, 12))
 def test_the_cut_of_a_grid_is_the_best_of_all_segmentations(seed, shape, strong):
     rng = np.random.default_rng(seed)

@@ -33,7 +33,7 @@ def seen_in(windows, sample: Sample) -> np.ndarray:
     return out
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 10**6), patch=st.integers(3, 40), ndim=st.sampled_from([2, 3]), share=st.floats(0.01, 0.5))
 def test_each_held_out_stroke_is_in_one_window(seed, patch, ndim, share):
     rng = np.random.default_rng(seed)
