@@ -18,7 +18,8 @@ def over_planes(meta: ModelMetadata, image: ImageVolume) -> tuple[ModelMetadata,
 
     A pixel sees nothing of other planes. The segmenter's lengths stay in pixels of the plane, and planes lie as far
     apart as the image says: a cell goes on in the next plane where its cross-sections overlap well. Sizes count
-    voxels then, so that an object that one plane alone would show is not dropped.
+    voxels then, so that an object that one plane alone would show is not dropped; holes are those of each plane, as
+    the model knows them: through several planes a mitochondrion is larger, and open above and below.
     """
     if image.pixel_size_um is None:
         apart, said = 1.0, "the image does not say how far apart its planes are: taken to be one pixel"
@@ -30,6 +31,7 @@ def over_planes(meta: ModelMetadata, image: ImageVolume) -> tuple[ModelMetadata,
     parameters = dict(meta.segmenter_parameters)
     if meta.segmenter == "instances":
         parameters["spacing"] = [apart, *(parameters.get("spacing") or (1.0, 1.0))]
+        parameters["plane_holes"] = True
     pixel_size_um = meta.pixel_size_um
     if pixel_size_um is not None:
         z_um = min(pixel_size_um) * apart if image.pixel_size_um is None else image.pixel_size_um[0]

@@ -48,6 +48,32 @@ class Strokes:
         return len(self.parts)
 
 
+def drawn_holes(scribbles: npt.NDArray[np.integer[Any]], mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """Background areas that the foreground encloses and a stroke touches: the size of each, and what it says.
+
+    Parameters
+    ----------
+    scribbles : (*spatial) int; -1 unlabelled, 0 background, 1.. classes
+    mask : (*spatial) bool, the foreground
+
+    Returns
+    -------
+    (n, 2) int64 : pixels; 1 where most of the strokes' pixels in it are of cells, -1 where most are background. An
+        area that touches the border of the image may go on outside and is left out.
+    """
+    areas, n = ndimage.label(~mask)
+    drawn = np.nonzero((scribbles >= 0) & ~mask)
+    at, is_cell = areas[drawn], scribbles[drawn] > 0
+    votes = 2 * np.bincount(at, is_cell, minlength=n + 1) - np.bincount(at, minlength=n + 1)
+    for axis in range(mask.ndim):
+        votes[areas.take((0, -1), axis)] = 0
+    votes[0] = 0
+    found = np.flatnonzero(votes)
+    return np.stack([np.bincount(areas.ravel(), minlength=n + 1)[found], np.sign(votes[found])], axis=1).astype(
+        np.int64
+    )
+
+
 def find_strokes(
     scribbles: npt.NDArray[np.integer[Any]], mask: npt.NDArray[np.bool_], spacing: Sequence[float]
 ) -> Strokes:

@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from cellscribble.core.errors import InputError
 from cellscribble.core.progress import Done, unheard
-from cellscribble.segment.evidence import Strokes, find_strokes, judge
+from cellscribble.segment.evidence import Strokes, drawn_holes, find_strokes, judge
 from cellscribble.segment.holes import fill_small_holes
 from cellscribble.segment.instances import cut_block, foreground, rules
 from cellscribble.segment.parameters import InstanceParameters, spacing_of
@@ -42,6 +42,9 @@ to the power 3/2."""
 
 HOLE_SHARE = 0.12
 """The same for holes; smaller, as gaps between cells that touch all round are no holes."""
+
+HOLE_ERRORS = 2.0
+"""Standard errors by which strokes of cells must outnumber those of background in larger holes, to fill these too."""
 
 LARGEST_RADII = 4.0
 LARGEST_DRAWN = 2.0
@@ -120,12 +123,16 @@ def fit_instance_parameters(
     A candidate replaces the default only if its cost is lower by more than two standard errors of
     the paired difference (McNemar; two, as the best of 21 is taken): without evidence the default
     stays.
+
+    A hole is filled up to a share of a small cell's area, and beyond where the strokes say so: a stroke of a cell
+    that runs over a hole (vesicles and mitochondria inside of neurites) speaks for it, one of background in a hole
+    (a gap between cells all round) against. Otherwise each such hole would cut its cell.
     """
     if len(probabilities) != len(scribbles):
         raise InputError(f"{len(probabilities)} probabilities but {len(scribbles)} scribble images; give one each")
     start = InstanceParameters(threshold=threshold, largest_hole_px=0, spacing=spacing)
-    pictures = [_picture(p, s, start) for p, s in zip(probabilities, scribbles, strict=True)]
-    depth = np.concatenate([strokes.depth for _, strokes in pictures]) if pictures else np.zeros(0)
+    masks = [_mask(p, s, start) for p, s in zip(probabilities, scribbles, strict=True)]
+    pictures, depth = _pictures(masks, scribbles, start)
     if not len(depth):
         parameters = InstanceParameters(threshold=threshold, spacing=spacing)
         return parameters, {
@@ -133,15 +140,46 @@ def fit_instance_parameters(
             "reason": "no stroke lies on the predicted foreground",
             "n_strokes": 0,
         }
+    default = _default(depth, start)
+    hole_px = _drawn_hole_px(masks, scribbles, default)
+    if hole_px:
+        # How deep the cells are shows behind the holes in them.
+        pictures, depth = _pictures([fill_small_holes(mask, hole_px) for mask in masks], scribbles, start)
+        default = _default(depth, start)
+        default = replace(default, largest_hole_px=max(default.largest_hole_px, hole_px))
     radius = float(np.median(depth))
-    default = default_parameters(radius, threshold=threshold, spacing=spacing)
-    drawn = _radius_seen(LARGEST_DRAWN * float(np.percentile(depth, 95)))
-    default = replace(default, largest_radius_px=max(default.largest_radius_px, drawn))
     tallies = _collect(pictures, default, radius, done)
     joints = _joints_per_object(pictures, tallies[default].sizes)
     parameters, report = _choose(tallies, default, joints)
-    report["object_radius_px"] = radius
-    return _with_sizes(parameters, tallies[parameters], scribbles[0].ndim), report
+    report |= {"object_radius_px": radius, "drawn_hole_px": hole_px}
+    parameters = _with_sizes(parameters, tallies[parameters], scribbles[0].ndim)
+    return replace(parameters, largest_hole_px=max(parameters.largest_hole_px, hole_px)), report
+
+
+def _default(depth: npt.NDArray[np.float64], start: InstanceParameters) -> InstanceParameters:
+    """Before any fit, for strokes on cells so deep."""
+    default = default_parameters(float(np.median(depth)), threshold=start.threshold, spacing=start.spacing)
+    drawn = _radius_seen(LARGEST_DRAWN * float(np.percentile(depth, 95)))
+    return replace(default, largest_radius_px=max(default.largest_radius_px, drawn))
+
+
+def _drawn_hole_px(
+    masks: Sequence[npt.NDArray[np.bool_]],
+    scribbles: Sequence[npt.NDArray[np.integer[Any]]],
+    default: InstanceParameters,
+) -> int:
+    """Up to which size, in pixels, strokes show that holes belong to cells; 0 if no further than the default.
+
+    No wider than the largest cell whose shape is seen, which blocks must look around themselves for anyway.
+    """
+    holes = np.concatenate([drawn_holes(s, mask) for s, mask in zip(scribbles, masks, strict=True)])
+    holes = holes[np.argsort(holes[:, 0], kind="stable")]
+    most_px = int(default.largest_radius_px ** masks[0].ndim)
+    holes = holes[(holes[:, 0] > default.largest_hole_px) & (holes[:, 0] <= most_px)]
+    lead, n = np.cumsum(holes[:, 1]), np.arange(1, len(holes) + 1)
+    if not len(holes) or lead.max() < HOLE_ERRORS * math.sqrt(n[lead.argmax()]):
+        return 0
+    return int(holes[lead.argmax(), 0])
 
 
 def _radius_seen(radius_px: float) -> float:
@@ -149,16 +187,25 @@ def _radius_seen(radius_px: float) -> float:
     return float(np.clip(math.ceil(radius_px), *LARGEST_RADIUS_PX))
 
 
-def _picture(
+def _mask(
     probability: npt.NDArray[np.floating[Any]], scribbles: npt.NDArray[np.integer[Any]], start: InstanceParameters
-) -> tuple[npt.NDArray[np.bool_], Strokes]:
+) -> npt.NDArray[np.bool_]:
     if probability.shape[1:] != scribbles.shape:
         raise InputError(
             f"probability is {probability.shape} but its scribbles are {scribbles.shape}; "
             "expected (K, *spatial) and (*spatial) of the same image"
         )
-    mask = foreground(probability, start)
-    return mask, find_strokes(scribbles, mask, spacing_of(start, mask.ndim))
+    return foreground(probability, start)
+
+
+def _pictures(
+    masks: Sequence[npt.NDArray[np.bool_]],
+    scribbles: Sequence[npt.NDArray[np.integer[Any]]],
+    start: InstanceParameters,
+) -> tuple[list[tuple[npt.NDArray[np.bool_], Strokes]], npt.NDArray[np.float64]]:
+    """Each mask with its strokes, and the depth of the cell under each stroke of all."""
+    pictures = [(m, find_strokes(s, m, spacing_of(start, m.ndim))) for m, s in zip(masks, scribbles, strict=True)]
+    return pictures, np.concatenate([strokes.depth for _, strokes in pictures]) if pictures else np.zeros(0)
 
 
 def _collect(

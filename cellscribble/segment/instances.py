@@ -100,7 +100,11 @@ def cut_block(
     labels : (*block) int32, 0 background, 1..N
     graph : the N basins; votes (N, n_classes), or (N, 0) with less than two classes
     """
-    filled = fill_small_holes(seen > 0, int(settings.largest_hole_px))
+    filled, hole_px = seen > 0, int(settings.largest_hole_px)
+    if settings.plane_holes and seen.ndim == 3:
+        filled = np.stack([fill_small_holes(plane, hole_px) for plane in filled])
+    else:
+        filled = fill_small_holes(filled, hole_px)
     spacing = spacing_of(settings, seen.ndim)
     # Further out heights would be those of the window, no longer those of the image.
     around = [slice(max(b.start - RIM_PX, 0), min(b.stop + RIM_PX, n)) for b, n in zip(block, shape, strict=True)]

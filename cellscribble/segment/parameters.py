@@ -28,6 +28,7 @@ class InstanceParameters:
         the smaller part, 0..1; lower it to cut less, 1 cuts every summit apart
     smallest_object_px : smaller objects are dropped, pixels (voxels)
     largest_hole_px : enclosed compact holes up to this size are filled, pixels (voxels)
+    plane_holes : holes of a volume are those of each of its planes, as a model of planes knows them
     largest_radius_px : the shape of a cell is seen up to this distance from its border. A larger
         one stays whole, but where two such touch they may stay one. Larger values cost time where
         an image is cut into blocks: each must see that much around it.
@@ -48,6 +49,7 @@ class InstanceParameters:
     largest_hole_px: int = 16
     largest_radius_px: float = 64.0
     spacing: tuple[float, ...] | None = None
+    plane_holes: bool = False
 
     def __post_init__(self) -> None:
         for name in ("threshold", "neck_ratio"):
@@ -101,4 +103,7 @@ def halo_px(settings: InstanceParameters, ndim: int) -> tuple[int, ...]:
     A hole, the distance to the background, the Gaussian, and the basins' view over the face.
     """
     reach = reach_px(settings.smoothing_px, settings.largest_radius_px, spacing_of(settings, ndim))
-    return tuple(widest_px(int(settings.largest_hole_px), ndim) + 1 + r + RIM_PX for r in reach)
+    hole = [widest_px(int(settings.largest_hole_px), ndim) + 1] * ndim
+    if settings.plane_holes and ndim == 3:
+        hole = [0, *[widest_px(int(settings.largest_hole_px), 2) + 1] * 2]
+    return tuple(h + r + RIM_PX for h, r in zip(hole, reach, strict=True))

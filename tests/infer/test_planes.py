@@ -47,6 +47,7 @@ def test_without_being_asked_a_2d_model_is_not_put_on_a_stack(model):
 def test_planes_lie_as_far_apart_as_the_image_says(size, apart, said):
     meta, note = over_planes(metadata(pixel_size_um=(0.5, 0.5)), stack(size))
     assert meta.segmenter_parameters["spacing"] == [apart, 1.0, 1.0]
+    assert meta.segmenter_parameters["plane_holes"]
     assert said in note
     assert (meta.ndim, meta.halo_px, meta.stride_multiple) == (3, (0, 2, 2), (1, 2, 2))
 

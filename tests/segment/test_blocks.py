@@ -52,6 +52,7 @@ def counted_classes(labels: np.ndarray, seen: np.ndarray, n_classes: int) -> np.
     neck_ratio=st.sampled_from([0.5, 0.85, 1.0]),
     seed_distance=st.sampled_from([0.0, 4.0, 9.0]),
     hole=st.sampled_from([0, 3, 20]),
+    plane_holes=st.booleans(),
     thick=st.sampled_from([None, 2.0, 3.3]),
     factor=st.integers(2, 5),
 )
@@ -65,6 +66,7 @@ def test_objects_do_not_depend_on_the_blocks(
     neck_ratio: float,
     seed_distance: float,
     hole: int,
+    plane_holes: bool,
     thick: float | None,
     factor: int,
 ) -> None:
@@ -78,6 +80,7 @@ def test_objects_do_not_depend_on_the_blocks(
         largest_hole_px=hole,
         largest_radius_px=cap,
         spacing=None if thick is None else (thick, *(1.0,) * (len(shape) - 1)),
+        plane_holes=plane_holes,
     )
     whole = segment_mask(mask, parameters)
     assert np.unique(whole[whole > 0]).tolist() == list(range(1, int(whole.max()) + 1))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cellscribble.core.errors import InputError
-from cellscribble.segment.evidence import find_strokes, judge
+from cellscribble.segment.evidence import drawn_holes, find_strokes, judge
 from cellscribble.segment.fit import NECK_RATIO, default_parameters, fit_instance_parameters
 from cellscribble.segment.instances import segment_mask
 
@@ -136,6 +136,54 @@ def test_lengths_follow_the_size_of_the_cells() -> None:
     )
     assert large.seed_distance_px == pytest.approx(2 * small.seed_distance_px, rel=0.1)
     assert large.smallest_object_px == pytest.approx(4 * small.smallest_object_px, rel=0.2)
+
+
+def _neurites(n_across: int) -> tuple[np.ndarray, np.ndarray]:
+    """Small cells in rows, and large ones with a mitochondrion of 113 px each, `n_across` of the strokes over it."""
+    centres = [(y, x) for y in (30, 90) for x in (30, 90, 150, 210)]
+    mask = _discs((180, 240), centres, 24) & ~_discs((180, 240), [(y, x + 8) for y, x in centres], 6)
+    mask |= _discs((180, 240), [(y, x) for y in (130, 150, 170) for x in range(10, 240, 20)], 6)
+    scribbles = np.full(mask.shape, -1, np.int16)
+    for y in (130, 150, 170):
+        for x in range(10, 240, 20):
+            scribbles[y, x - 3 : x + 4] = 1
+    for k, (y, x) in enumerate(centres):
+        scribbles[y, x - 15 : x + (18 if k < n_across else -3)] = 1
+    return mask, scribbles
+
+
+def test_strokes_over_holes_say_that_they_belong_to_the_cells() -> None:
+    mask, scribbles = _neurites(8)
+    parameters, report = fit_instance_parameters([_probability(mask)], [scribbles])
+    assert report["drawn_hole_px"] == parameters.largest_hole_px == 113
+    labels = segment_mask(mask, parameters)
+    assert labels.max() == 8 + 36
+    assert labels[30, 38] == labels[30, 20] > 0
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_holes_stay_open_where_strokes_are_few_or_say_background(background: bool) -> None:
+    """A gap that cells close all round is no part of them."""
+    mask, scribbles = _neurites(8 if background else 3)
+    if background:
+        scribbles[_discs(mask.shape, [(y, x + 8) for y in (30, 90) for x in (30, 90, 150, 210)], 6)] = 0
+    parameters, report = fit_instance_parameters([_probability(mask)], [scribbles])
+    assert report["drawn_hole_px"] == 0
+    assert parameters.largest_hole_px < 50
+    assert segment_mask(mask, parameters)[30, 38] == 0
+
+
+def test_a_hole_is_what_the_foreground_encloses_and_says_what_most_of_its_strokes_say() -> None:
+    mask = np.ones((12, 30), bool)
+    mask[3:6, 3:6] = mask[3:6, 10:13] = mask[3:6, 17:19] = mask[3:6, 22:24] = mask[9:, 3:6] = False
+    scribbles = np.full(mask.shape, -1, np.int16)
+    scribbles[4, 2:6] = 2
+    scribbles[3, 3] = 0
+    scribbles[4, 11] = 0
+    scribbles[3:5, 17] = 0, 1  # as many of the one as of the other
+    scribbles[10, 3:6] = 1  # open at the border
+    assert drawn_holes(scribbles, mask).tolist() == [[9, 1], [9, -1]]
+    assert drawn_holes(scribbles, ~np.zeros_like(mask)).shape == (0, 2)
 
 
 def test_without_strokes_on_the_foreground_there_is_nothing_to_fit() -> None:

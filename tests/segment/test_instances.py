@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ import pytest
 from cellscribble.core.errors import InputError
 from cellscribble.metrics.contingency import count_overlaps
 from cellscribble.metrics.instances import match_objects
-from cellscribble.segment.instances import foreground, object_classes, segment_instances
+from cellscribble.segment.instances import foreground, object_classes, segment_instances, segment_mask
 from cellscribble.segment.parameters import InstanceParameters, halo_px
 
 
@@ -71,6 +72,16 @@ def test_debris_is_dropped_and_small_holes_are_filled() -> None:
     assert labels.max() == 1
     assert labels[20, 20] == 1
     assert labels[2, 2] == 0
+
+
+def test_a_hole_through_all_planes_is_one_of_each_plane() -> None:
+    """A mitochondrion is open above and below, and all of it together is larger than in any plane."""
+    mask = np.repeat(_discs((40, 40), [(20, 20)], 14)[np.newaxis], 4, axis=0)
+    mask[:, 18:22, 18:22] = False
+    settings = InstanceParameters(largest_hole_px=16, spacing=(5.0, 1.0, 1.0))
+    assert not segment_mask(mask, settings)[:, 20, 20].any()
+    assert (segment_mask(mask, replace(settings, plane_holes=True))[:, 20, 20] == 1).all()
+    assert segment_mask(mask[0], replace(settings, spacing=None, plane_holes=True))[20, 20] == 1
 
 
 def test_an_empty_and_a_full_image_are_segmented() -> None:
