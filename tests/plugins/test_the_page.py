@@ -33,7 +33,8 @@ def test_the_commands_of_the_page_run_as_they_stand(tmp_path):
     blocks = re.findall("^```\\n(cell.*?)\\n```$", PAGE, flags=re.MULTILINE | re.DOTALL)
     assert f"\n{blocks[0]}\n" in EXAMPLE
     lines = [line for block in blocks for line in block.splitlines() if "slide.zarr" not in line]
-    assert [line.split()[0] for line in lines] == ["cellprofiler", "cellscribble", "cellprofiler", "cellscribble"]
+    names = [line.split()[0] for line in lines]
+    assert names == ["cellprofiler", "cellscribble", "cellprofiler", "cellscribble", "cellscribble"]
     counts = []
     for line in lines:
         done = subprocess.run(
@@ -60,3 +61,7 @@ def test_the_commands_of_the_page_run_as_they_stand(tmp_path):
     assert counts == [beside, list(n_objects.values())]
     measured = rows(here / "cellscribble_measurements" / "MyExpt_Image.csv")
     assert [int(row["Count_Cells"]) for row in measured] == counts[1]
+    (table,) = (rows(path) for path in (here / "textures").glob("MyExpt_*.csv") if path.name != "MyExpt_Image.csv")
+    assert len(table) == sum(counts[1])
+    assert any(name.startswith("Texture_Contrast_") for name in table[0])
+    assert any(name.startswith("RadialDistribution_FracAtD_") for name in table[0])
