@@ -111,6 +111,7 @@ def config_of(run: Run, arguments: argparse.Namespace) -> TrainConfig:
     if run.method in METHODS:
         flags |= {"network": run.network, **dict(map(_setting, arguments.set_flag))}
         flags |= {"minutes": float(run.minutes)} if run.minutes else {"epochs": int(run.epochs)}
+        flags["method_settings"] = dict(map(_setting, arguments.method_setting))
     return load_config(None, {**flags, "method": run.method})
 
 
@@ -172,6 +173,13 @@ def main() -> None:
     parser.add_argument("--network", default="light")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--set-flag", nargs="*", default=[], metavar="KEY=VALUE", help="further settings of a run")
+    parser.add_argument(
+        "--method-setting",
+        nargs="*",
+        default=[],
+        metavar="KEY=VALUE",
+        help="settings of the method itself; no row says so, so give these a CSV of their own",
+    )
     parser.add_argument("--keep", type=Path, help="keep the run folders here")
     parser.add_argument("--pace", type=Path, help="budgets as steps at these paces (paces.csv)")
     parser.add_argument("--out", type=Path, help="append the rows to this CSV")
