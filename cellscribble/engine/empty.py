@@ -73,10 +73,10 @@ class EmptyTest:
         if min(pixels.shape[-2:]) < FEWEST_CELLS * CELL_PX:
             return False
         # Most blocks show in a few cells that they are not flat.
-        if not is_flat(self._intensity.apply(cell_means(pixels, every=8))):
+        if flat_mean(self._intensity.apply(cell_means(pixels, every=8))) is None:
             return False
-        means = self._intensity.apply(cell_means(pixels))
-        return is_flat(means) and self._says_background(means.reshape(len(means), -1).mean(axis=1))
+        mean = flat_mean(self._intensity.apply(cell_means(pixels)))
+        return mean is not None and self._says_background(mean)
 
     def _says_background(self, mean: npt.NDArray[np.float32]) -> bool:
         colour = tuple(int(c) for c in np.rint(mean * COLOURS))
@@ -89,9 +89,10 @@ class EmptyTest:
             return self._answers[colour]
 
 
-def is_flat(means: npt.NDArray[np.float32]) -> bool:
-    """Whether normalised means (C, *spatial) differ by at most `FLAT`."""
-    return bool((np.ptp(means.reshape(len(means), -1), axis=1) <= FLAT).all())
+def flat_mean(means: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:
+    """The mean (C,) of normalised means (C, *spatial) that differ by at most `FLAT`; None where they differ more."""
+    by_channel = means.reshape(len(means), -1)
+    return by_channel.mean(axis=1) if (np.ptp(by_channel, axis=1) <= FLAT).all() else None
 
 
 def cell_means(

@@ -19,7 +19,7 @@ from cellscribble.core.errors import CellScribbleError
 from cellscribble.core.intensity import Intensity, IntensityRule, fit_intensity
 from cellscribble.core.reading import reading
 from cellscribble.core.volume import ImageVolume
-from cellscribble.engine.empty import CELL_PX, FEWEST_CELLS, FLAT, cell_means, is_flat
+from cellscribble.engine.empty import CELL_PX, FEWEST_CELLS, FLAT, cell_means, flat_mean
 from cellscribble.engine.options import PredictOptions
 from cellscribble.io.images import open_image
 
@@ -123,8 +123,8 @@ def open_below(path: Path | str, below: int, options: PredictOptions) -> ImageVo
 def open_glass(
     path: Path | str, image: ImageVolume, seen: Sequence[int], options: PredictOptions
 ) -> ImageVolume | None:
-    """The level for `Glance`; None where empty blocks are not skipped, none serves, or the image is in memory."""
-    if not options.skip_empty or isinstance(image.data, np.ndarray):
+    """The level for `Glance`; None where none serves, or the image is in memory."""
+    if isinstance(image.data, np.ndarray):
         return None
     try:
         return open_below(path, glass_level(image, seen), options)
@@ -178,8 +178,9 @@ class Glance:
                 if part.min() == part.max():
                     continue
                 means = self._intensity.apply(cell_means(part, cell_px=self._cell_px))
-                if min(means.shape[-2:]) >= FEWEST_CELLS and is_flat(means):
-                    found[k] = means.reshape(len(means), -1).mean(axis=1)
+                mean = flat_mean(means) if min(means.shape[-2:]) >= FEWEST_CELLS else None
+                if mean is not None:
+                    found[k] = mean
         except CellScribbleError:
             return {}  # damaged, or NaN: the blocks themselves are looked at
         return found

@@ -129,7 +129,7 @@ class Segmenting:
     def _plan_in_memory(self, job: Job, image: ImageVolume, fit: Fit, options: PredictOptions) -> Plan:
         assert self.planner is not None
         seen_as = replace(self.model, metadata=fit.metadata)
-        task = task_of(image, seen_as, options, written_version(job, options), shape=fit.shape)
+        task = task_of(job.image, image, seen_as, options, written_version(job, options), shape=fit.shape)
         return self.planner.plan_whole(image, self.planner.work(task, fit.metadata), options.block_px)
 
     def _in_memory(

@@ -12,7 +12,6 @@ from cellscribble._version import __version__
 from cellscribble.bundle import open_model
 from cellscribble.core.blocks import BlockGrid
 from cellscribble.core.errors import CellScribbleError, InputError, ModelError, OutputError
-from cellscribble.engine.glance import open_glass
 from cellscribble.engine.job import JOB
 from cellscribble.engine.memory import keep_freed_memory
 from cellscribble.engine.options import PredictOptions
@@ -115,8 +114,7 @@ def _open(recipe: Recipe) -> tuple[Steps, threading.Semaphore]:
         n_blocks = len(BlockGrid(fit.shape or image.spatial_shape, recipe.block_px))
         n_threads = max(1, n_networks // n_blocks)
     network = Runner(model, recipe.device, threads=n_threads)
-    low = open_glass(recipe.image, image, fit.shape or image.spatial_shape, options)
-    task = task_of(image, model, options, recipe.store_version, recipe.source, fit.shape, low)
+    task = task_of(recipe.image, image, model, options, recipe.store_version, recipe.source, fit.shape)
     steps = Steps(task, facts, folder, model.metadata, at_most(n_networks, network))
     return steps, threading.Semaphore(n_networks + 1)
 

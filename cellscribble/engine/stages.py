@@ -191,22 +191,27 @@ class Steps:
         assert name == "join", f"{stage!r} is no name of a stage"
         return Join(self._nodes, level, self._grids[level], self._grids[level - 1], settings)
 
+    @cached_property
+    def _glance(self) -> Glance | None:
+        """Made when the first block is looked at: who only finishes a run, or hands it out, opens no second level."""
+        low = self.task.open_low()
+        if low is None:
+            return None
+        around_px = padded_shape(self._meta.halo_px, self._meta.stride_multiple)
+        return Glance(low, self.blocks, around_px, self._intensity)
+
     def _see(self) -> See:
         task, meta = self.task, self._meta
         decide: Decide = decide_classes if task.settings is None else DecideObjects(task.settings)
         empty = None
         if task.skip_empty:
-            glance = None
-            if task.low is not None:
-                around_px = padded_shape(meta.halo_px, meta.stride_multiple)
-                glance = Glance(task.low, self.blocks, around_px, self._intensity)
             empty = EmptyTest(
                 self._network,
                 self._intensity,
                 meta.halo_px,
                 meta.stride_multiple,
                 lambda p: not decide(p).any(),
-                glance,
+                lambda k: self._glance(k) if self._glance else None,
             )
         kept = {} if self._exact else {name: group["0"] for name, group in self.kept.items()}
         return See(

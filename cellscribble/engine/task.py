@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from cellscribble.bundle import Model, ModelMetadata
 from cellscribble.core.intensity import fit_intensity
 from cellscribble.core.reading import READ_ERRORS, reading
 from cellscribble.core.volume import ImageVolume
+from cellscribble.engine.glance import open_glass
 from cellscribble.engine.options import PredictOptions
 from cellscribble.infer.predict import CLASSES, segmenter_of
 from cellscribble.infer.resample import seen_as
@@ -27,7 +30,7 @@ class Task:
     version : of OME-Zarr that is written
     source : path from the labels to their image, where they become part of it
     shape : spatial shape in which the network sees the image; None for its own (`Fit.shape`)
-    low : a coarser level of the image that shows empty blocks before they are read, if there is one
+    open_low : opens a coarser level of the image that shows empty blocks before they are read, if there is one
     """
 
     image: ImageVolume
@@ -39,7 +42,7 @@ class Task:
     uncertainty: bool = False
     source: str = ""
     shape: tuple[int, ...] | None = None
-    low: ImageVolume | None = None
+    open_low: Callable[[], ImageVolume | None] = lambda: None
 
     @property
     def seen(self) -> ImageVolume:
@@ -48,15 +51,15 @@ class Task:
 
 
 def task_of(
+    path: Path | str,
     image: ImageVolume,
     model: Model,
     options: PredictOptions,
     version: str,
     source: str = "",
     shape: tuple[int, ...] | None = None,
-    low: ImageVolume | None = None,
 ) -> Task:
-    """What these options ask of an image; `version`, `source`, `shape` and `low` as in `Task`.
+    """What these options ask of the image at `path`; `version`, `source` and `shape` as in `Task`.
 
     Raises
     ------
@@ -74,7 +77,7 @@ def task_of(
         uncertainty=options.uncertainty,
         source=source,
         shape=shape,
-        low=low,
+        open_low=partial(open_glass, path, image, shape or image.spatial_shape, options),
     )
 
 

@@ -23,7 +23,6 @@ from cellscribble.core.errors import OutputError
 from cellscribble.core.volume import ImageVolume
 from cellscribble.engine.costs import Work
 from cellscribble.engine.empty import Network
-from cellscribble.engine.glance import open_glass
 from cellscribble.engine.into_image import SOURCE
 from cellscribble.engine.job import is_same, plain, read_job
 from cellscribble.engine.large import Crew, LargeRun, Outcome
@@ -95,8 +94,7 @@ def segment_to_zarr(
     model = replace(model, metadata=fit.metadata)
     name, parameters = segmenter_of(model, as_classes=options.as_classes, threshold=options.threshold)
     version, source = written_version(job, options), SOURCE if job.into else ""
-    low = open_glass(job.image, image, fit.shape or image.spatial_shape, options)
-    task = task_of(image, model, options, version, source, fit.shape, low)
+    task = task_of(job.image, image, model, options, version, source, fit.shape)
     segmenter = {"name": name, "parameters": parameters}
     provider = _provider_before(job) if planner is None else planner.runner.provider
     key = _key(job, task, model, provider, segmenter, options)

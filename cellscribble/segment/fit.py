@@ -146,7 +146,6 @@ def fit_instance_parameters(
         # How deep the cells are shows behind the holes in them.
         pictures, depth = _pictures([fill_small_holes(mask, hole_px) for mask in masks], scribbles, start)
         default = _default(depth, start)
-        default = replace(default, largest_hole_px=max(default.largest_hole_px, hole_px))
     radius = float(np.median(depth))
     tallies = _collect(pictures, default, radius, done)
     joints = _joints_per_object(pictures, tallies[default].sizes)
