@@ -5,10 +5,11 @@
     memory = held                                 what the process has before a block is begun
            + other                                what a run takes whatever its blocks are
            + blocks at once x pixels x network    activations; measured, and kept by ONNX Runtime
-           + threads x the dearest step           reading, cutting, or writing a pyramid
+           + writer threads x the dearest step    reading, cutting, or writing a pyramid
+           + blocks ahead x reading               read before the network has room for them (`pipeline`)
 
-One thread more runs than blocks are in the network (`zarr_job`). Pixels are those that are read, halo and all. With
-workers it is that of each, and of this process, which has no blocks but has measured the network.
+Pixels are those that are read, halo and all. With workers it is that of each, which reads nothing ahead, and of this
+process, which has no blocks but has measured the network.
 """
 
 from __future__ import annotations
@@ -86,6 +87,7 @@ class Work:
     shrink_px : of a level of the pyramid for a pixel of the next one
     graph_cut : a graph cut decides what is cell
     source_px : of the image for a pixel that the network sees, where it shrinks
+    far : as of `Task`
     own_shape : (*spatial) of the image, px; None where the network sees it as it is
     """
 
@@ -103,6 +105,7 @@ class Work:
     shrink_px: int = 8
     graph_cut: bool = False
     source_px: float = 1.0
+    far: bool = False
     own_shape: tuple[int, ...] | None = None
 
     @property
@@ -163,40 +166,58 @@ def work_of(task: Task, meta: ModelMetadata, *, by_planes: bool) -> Work:
         shrink_px=max(shrinks, default=2**image.ndim),
         graph_cut=meta.graph_cut is not None,
         source_px=math.prod(max(1.0, n / m) for n, m in zip(image.spatial_shape, shape, strict=True)),
+        far=task.far,
         own_shape=None if task.shape is None else image.spatial_shape,
     )
 
 
 def peak_bytes(
-    work: Work, costs: Costs, block_px: Sequence[int], n_networks: int, cut_bytes: CutBytes, n_workers: int = 0
+    work: Work,
+    costs: Costs,
+    block_px: Sequence[int],
+    n_networks: int,
+    cut_bytes: CutBytes,
+    n_workers: int = 0,
+    n_writers: int = 0,
+    n_ahead: int = 0,
 ) -> int:
-    """Memory of the whole program at its highest, as `make_plan` reckons it."""
+    """Memory of the whole program at its highest, as `make_plan` reckons it.
+
+    n_writers, n_ahead : as of `Plan`; where `n_writers` is 0 it is one more than blocks are in the network
+    """
     network = n_networks * math.prod(network_tile(work, block_px)) * costs.network_bytes * NETWORK_MARGIN
-    threads = (n_networks + 1) * max(_step_bytes(work, block_px, cut_bytes), _shrink_bytes(work, block_px))
+    see = _see_bytes(work, block_px)
+    dearest = max(see, _step_bytes(work, block_px, cut_bytes), _shrink_bytes(work, block_px))
     n_blocks = math.prod(-(-n // b) for n, b in zip(work.shape, block_px, strict=True))
+    threads = (n_writers or n_networks + 1) * dearest + n_ahead * see
     here = network + n_blocks * BYTES_PER_BLOCK + (0 if n_workers else threads)
     start = costs.held_bytes + OTHER_BYTES
     workers = n_workers * math.ceil(start + network + threads)
     return workers + max(costs.reached_bytes, math.ceil(start + max(work.fit_bytes, here)))
 
 
-def _step_bytes(work: Work, block_px: Sequence[int], cut_bytes: CutBytes) -> int:
-    """What the dearest step takes of one thread."""
+def _see_bytes(work: Work, block_px: Sequence[int]) -> int:
+    """Of a block that is read, seen and decided."""
     read_px = math.prod(network_window(work, block_px))
-    chunks = min(ZARR_AT_ONCE, 2 ** len(work.shape)) * work.chunk_bytes
-    see: int = read_px * work.read_bytes + chunks
-    number: int = math.prod(block_px) * NUMBER_BYTES
+    see: int = read_px * work.read_bytes + min(ZARR_AT_ONCE, 2 ** len(work.shape)) * work.chunk_bytes
     if work.own_shape is not None:
         # As float32 in the image's pixels, filtered, and along one axis after the other.
         see += math.ceil(read_px * work.source_px * RESAMPLE_BYTES * work.n_channels)
+    return see
+
+
+def _step_bytes(work: Work, block_px: Sequence[int], cut_bytes: CutBytes) -> int:
+    """What the dearest of the other steps at full size takes of one thread."""
+    number: int = math.prod(block_px) * NUMBER_BYTES
+    if work.own_shape is not None:
         # A block of the labels is made of as many pixels of what was seen as lie under it.
         under = math.prod(max(1.0, n / m) for n, m in zip(work.shape, work.own_shape, strict=True))
         number += math.ceil(math.prod(block_px) * under * (NUMBER_BYTES + 12 * work.n_stored))
     if work.cut_halo_px is None:
-        return max(see, number)
+        return number
     window_px = _around(work.shape, block_px, work.cut_halo_px)
     followed_px = _around(work.shape, block_px, [RIM_PX + 1] * len(block_px))
-    return max(see, number, window_px * cut_bytes.window, followed_px * cut_bytes.block)
+    return max(number, window_px * cut_bytes.window, followed_px * cut_bytes.block)
 
 
 def _around(shape: Sequence[int], block_px: Sequence[int], halo_px: Sequence[int]) -> int:

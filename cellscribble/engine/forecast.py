@@ -8,7 +8,7 @@ from typing import Any
 from cellscribble.bundle import ModelMetadata
 from cellscribble.core.blocks import BlockGrid
 from cellscribble.core.errors import CellScribbleError
-from cellscribble.core.intensity import IntensityRule
+from cellscribble.core.intensity import IntensityRule, fit_intensity
 from cellscribble.core.volume import ImageVolume
 from cellscribble.engine.costs import Work
 from cellscribble.engine.glance import looks_empty
@@ -55,7 +55,7 @@ def forecast_blocks(
     n_left, n_look_empty = float(n_own - n_done), None
     if low is not None and rule is not None and n_own:
         try:
-            n_look_empty = int(looks_empty(low, rule, grid, work.halo_px)[own].sum())
+            n_look_empty = int(looks_empty(low, fit_intensity(low, rule), grid, work.halo_px)[own].sum())
             n_left *= 1 - n_look_empty / n_own
         except CellScribbleError as error:
             warnings.append(f"which blocks look empty is not known: {error}")

@@ -1,14 +1,17 @@
 """Which blocks look empty on a low level of a pyramid, before anything is read at full size.
 
-For a forecast the lowest level serves that shows blocks at all (`low_level`, `looks_empty`); a faint cell may not show
-there. In a run a block is left unread only by a level on which the smallest cell shows (`open_glass`, `Glance`).
+First comes a mask of all blocks from the lowest level that shows blocks at all (`low_level`, `looks_empty`). A
+forecast needs no more. But a faint cell may not show there, so in a run a block that the mask calls empty is left
+unread only where a level on which the smallest cell shows says the same (`glass_level`, `Glance`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +19,7 @@ import numpy.typing as npt
 
 from cellscribble.core.blocks import BlockGrid, Slices, relative
 from cellscribble.core.errors import CellScribbleError
-from cellscribble.core.intensity import Intensity, IntensityRule, fit_intensity
+from cellscribble.core.intensity import Intensity
 from cellscribble.core.reading import reading
 from cellscribble.core.volume import ImageVolume
 from cellscribble.engine.empty import CELL_PX, FEWEST_CELLS, FLAT, cell_means, flat_mean
@@ -31,6 +34,9 @@ BLOCK_PX = 16
 
 CHEAPER = 16
 """Times fewer pixels a level must have than the image, to be looked at before it."""
+
+MASK_PX = 1 << 24
+"""Of a level: a larger one takes too much memory for a mask beside a run."""
 
 GROUP_BYTES = 4 << 20
 """Of the level: what is read of it at once, for all blocks in there; where blocks are large, one."""
@@ -55,25 +61,24 @@ def low_level(shapes: Sequence[Sequence[int]], counts: Sequence[int]) -> int:
 
 
 def looks_empty(
-    low: ImageVolume, rule: IntensityRule, grid: BlockGrid, halo_px: Sequence[int]
+    low: ImageVolume, intensity: Intensity, grid: BlockGrid, halo_px: Sequence[int]
 ) -> npt.NDArray[np.bool_]:
     """(len(grid),) bool: whether all that a low level shows of a block is of one brightness, as far as `FLAT`.
 
     Parameters
     ----------
     low : coarse pixels of the whole image
-    rule : how brightness is measured
+    intensity : the image's, or that of the level
     grid : over the image at full size
     halo_px : what the network sees around a block, which counts too
 
     Raises
     ------
-    InputError
-        If the level is constant or holds NaN.
     FileFormatError
         If it is damaged.
     """
-    pixels = fit_intensity(low, rule).apply(np.asarray(low.data))
+    with reading(low):
+        pixels = np.asarray(low.data)
     darkest = brightest = pixels
     for axis, n in enumerate(grid.shape, start=1):
         block, size = grid.block_px[axis - 1], pixels.shape[axis]
@@ -87,7 +92,7 @@ def looks_empty(
         brightest = np.maximum.reduceat(np.pad(brightest, room, mode="edge"), ends, axis)
         windows = (slice(None),) * axis + (slice(None, None, 2),)
         darkest, brightest = darkest[windows], brightest[windows]
-    return np.asarray((brightest - darkest <= FLAT).all(axis=0)).ravel()
+    return np.asarray((intensity.apply(brightest) - intensity.apply(darkest) <= FLAT).all(axis=0)).ravel()
 
 
 def glass_level(image: ImageVolume, seen: Sequence[int]) -> int:
@@ -120,16 +125,35 @@ def open_below(path: Path | str, below: int, options: PredictOptions) -> ImageVo
     return open_image(path, axes=options.axes, timepoint=options.timepoint, level=level, lazy=True)
 
 
-def open_glass(
-    path: Path | str, image: ImageVolume, seen: Sequence[int], options: PredictOptions
-) -> ImageVolume | None:
-    """The level for `Glance`; None where none serves, or the image is in memory."""
+def glance_at(
+    image: ImageVolume,
+    open_level: Callable[[int], ImageVolume | None],
+    grid: BlockGrid,
+    around_px: Sequence[int],
+    intensity: Intensity,
+) -> Glance | None:
+    """What is seen of blocks before they are read; None where no level serves, or the image is in memory.
+
+    Parameters
+    ----------
+    open_level : `open_below` of the image
+    grid, around_px, intensity : as of `Glance`
+    """
     if isinstance(image.data, np.ndarray):
         return None
-    try:
-        return open_below(path, glass_level(image, seen), options)
-    except CellScribbleError:
-        return None  # the blocks themselves are looked at
+    shapes = [level.shape for level in image.levels]
+    glass, lowest = glass_level(image, grid.shape), low_level(shapes, grid.counts)
+    low = mask = None
+    # What cannot be opened or read says nothing: the blocks themselves are looked at.
+    with contextlib.suppress(CellScribbleError):
+        low = open_level(glass)
+    if low is None:
+        return None
+    if lowest > glass and math.prod(shapes[lowest]) <= MASK_PX:
+        with contextlib.suppress(CellScribbleError):
+            of_mask = open_level(lowest)
+            mask = None if of_mask is None else looks_empty(of_mask, intensity, grid, around_px)
+    return Glance(low, grid, around_px, intensity, mask)
 
 
 class Glance:
@@ -145,10 +169,18 @@ class Glance:
     grid : over the image as the network sees it
     around_px : what the network reads around a block
     intensity : the image's
+    mask : (len(grid),) bool, False for blocks that plainly show something: these are not looked at
     """
 
-    def __init__(self, low: ImageVolume, grid: BlockGrid, around_px: Sequence[int], intensity: Intensity) -> None:
-        self._low, self._grid, self._around_px, self._intensity = low, grid, around_px, intensity
+    def __init__(
+        self,
+        low: ImageVolume,
+        grid: BlockGrid,
+        around_px: Sequence[int],
+        intensity: Intensity,
+        mask: npt.NDArray[np.bool_] | None = None,
+    ) -> None:
+        self._low, self._grid, self._around_px, self._intensity, self._mask = low, grid, around_px, intensity, mask
         steps = [n / m for n, m in zip(grid.shape, low.spatial_shape, strict=True)]
         y, x = (max(1, round(CELL_PX / step)) for step in steps[-2:])
         self._cell_px = y, x
@@ -158,12 +190,16 @@ class Glance:
         sizes = zip(steps[-2:], grid.block_px[-2:], strict=True)
         self._n_blocks = (*alone, *(max(1, int(edge_px * step) // block) for step, block in sizes))
         self._groups = BlockGrid(grid.shape, tuple(n * b for n, b in zip(self._n_blocks, grid.block_px, strict=True)))
+        self._lock = threading.Lock()
         self._of_group = functools.lru_cache(maxsize=KEPT_GROUPS)(self._look)
 
     def __call__(self, k: int) -> npt.NDArray[np.float32] | None:
         """The mean (C,) of block `k` and what is around it, normalised, if all of it is flat; None otherwise."""
+        if self._mask is not None and not self._mask[k]:
+            return None
         group = [at // n for at, n in zip(self._grid.place(k), self._n_blocks, strict=True)]
-        return self._of_group(self._groups.number(group)).get(k)
+        with self._lock:  # who comes second would only read the same
+            return self._of_group(self._groups.number(group)).get(k)
 
     def _look(self, group: int) -> dict[int, npt.NDArray[np.float32]]:
         """Block to mean, of those in a group that are flat."""

@@ -15,6 +15,9 @@ from cellscribble.infer.blockwise import default_block_px
 PLANE_PX = (1024, 768, 512, 384, 256, 192, 128, 96, 64, 48, 32, 16)
 DEPTH_PX = (128, 96, 64, 48, 32, 24, 16, 8, 4, 1)
 
+FAR = 4
+"""Times as many blocks are read ahead where each is waited for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -23,6 +26,8 @@ class Plan:
     block_px : what a block writes, px; a multiple of the network's stride
     n_networks : blocks in the network at once, of each process that works
     threads : of the network, for each of them
+    n_writers : threads that cut and write, and do what else there is to do for blocks
+    n_ahead : blocks that are read before the network has room for them, by as many threads
     usual_bytes, most_bytes : memory of the whole program, with cells as they usually lie and at the most
     seconds : expected, if no block is empty
     """
@@ -30,6 +35,8 @@ class Plan:
     block_px: tuple[int, ...]
     n_networks: int
     threads: int
+    n_writers: int
+    n_ahead: int
     usual_bytes: int
     most_bytes: int
     seconds: float
@@ -62,8 +69,7 @@ def make_plan(
     plans = list(_plans(work, costs, n_cores, block_px, n_most, n_workers))
     fitting = [plan for plan in plans if limit is None or plan.most_bytes <= limit]
     if fitting:
-        # Of equally fast ones the largest block: fewer files.
-        return min(fitting, key=lambda plan: (plan.seconds, -math.prod(plan.block_px)))
+        return min(fitting, key=_by_speed)
     least = least_of(plans)
     blocks = f" and blocks of {_px(block_px)} px" if block_px is not None else ""
     blocks += f" and {n_workers} workers" if n_workers else ""
@@ -94,7 +100,7 @@ def usual_plan(
     room = math.inf if available is None else available // 2
     fitting = [plan for plan in plans if plan.usual_bytes - costs.held_bytes <= room]
     if fitting:
-        return min(fitting, key=lambda plan: (plan.seconds, -math.prod(plan.block_px)))
+        return min(fitting, key=_by_speed)
     return min(plans, key=lambda plan: (plan.usual_bytes, plan.seconds))
 
 
@@ -108,6 +114,11 @@ def least_of(plans: Sequence[Plan]) -> int:
     return math.ceil(least / unit) * unit
 
 
+def _by_speed(plan: Plan) -> tuple[float, int, int]:
+    """The fastest first; of equally fast ones the largest block, for fewer files, and one that reads ahead."""
+    return plan.seconds, -math.prod(plan.block_px), -plan.n_ahead
+
+
 def _plans(
     work: Work, costs: Costs, n_cores: int, block_px: Sequence[int] | None, n_most: int, n_workers: int
 ) -> Iterator[Plan]:
@@ -116,14 +127,21 @@ def _plans(
     for block in block_sizes(work, block_px):
         for n in range(1, (n_most or share) + 1):
             threads = 1 if n_most else max(1, share // n)
-            yield Plan(
-                block_px=block,
-                n_networks=n,
-                threads=threads,
-                usual_bytes=peak_bytes(work, costs, block, n, USUAL_CUT_BYTES, n_workers),
-                most_bytes=peak_bytes(work, costs, block, n, MOST_CUT_BYTES, n_workers),
-                seconds=expected_seconds(work, costs, block, n * n_processes, threads),
-            )
+            # A device leaves the cores to those who read and write.
+            n_hands = share if n_most else n
+            seconds = expected_seconds(work, costs, block, n * n_processes, threads)
+            for n_ahead in [0] if n_workers else [n_hands * FAR] * work.far + [n_hands, 0]:
+                hands = n_workers, n_hands + 1, n_ahead
+                yield Plan(
+                    block_px=block,
+                    n_networks=n,
+                    threads=threads,
+                    n_writers=n_hands + 1,
+                    n_ahead=n_ahead,
+                    usual_bytes=peak_bytes(work, costs, block, n, USUAL_CUT_BYTES, *hands),
+                    most_bytes=peak_bytes(work, costs, block, n, MOST_CUT_BYTES, *hands),
+                    seconds=seconds,
+                )
 
 
 def block_sizes(work: Work, block_px: Sequence[int] | None) -> list[tuple[int, ...]]:

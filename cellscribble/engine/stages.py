@@ -18,7 +18,7 @@ from cellscribble.core.intensity import Intensity
 from cellscribble.core.labels import label_dtype
 from cellscribble.engine.block_files import BlockFiles, make_folders
 from cellscribble.engine.empty import EmptyTest, Network
-from cellscribble.engine.glance import Glance
+from cellscribble.engine.glance import Glance, glance_at
 from cellscribble.engine.regrid import Exact, Lay, Lost, Numbered, Spread, may_lose
 from cellscribble.engine.steps import (
     Cut,
@@ -191,14 +191,17 @@ class Steps:
         assert name == "join", f"{stage!r} is no name of a stage"
         return Join(self._nodes, level, self._grids[level], self._grids[level - 1], settings)
 
+    def _glance(self, k: int) -> npt.NDArray[np.float32] | None:
+        """What a coarser level shows of a block."""
+        with self._lock:
+            glance = self._coarser
+        return None if glance is None else glance(k)
+
     @cached_property
-    def _glance(self) -> Glance | None:
+    def _coarser(self) -> Glance | None:
         """Made when the first block is looked at: who only finishes a run, or hands it out, opens no second level."""
-        low = self.task.open_low()
-        if low is None:
-            return None
         around_px = padded_shape(self._meta.halo_px, self._meta.stride_multiple)
-        return Glance(low, self.blocks, around_px, self._intensity)
+        return glance_at(self.task.image, self.task.open_level, self.blocks, around_px, self._intensity)
 
     def _see(self) -> See:
         task, meta = self.task, self._meta
@@ -211,7 +214,7 @@ class Steps:
                 meta.halo_px,
                 meta.stride_multiple,
                 lambda p: not decide(p).any(),
-                lambda k: self._glance(k) if self._glance else None,
+                self._glance,
             )
         kept = {} if self._exact else {name: group["0"] for name, group in self.kept.items()}
         return See(

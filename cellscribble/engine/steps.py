@@ -32,7 +32,7 @@ from cellscribble.core.volume import ImageVolume
 from cellscribble.engine.block_files import BlockFiles, numbered_path
 from cellscribble.engine.empty import EmptyTest, Network
 from cellscribble.engine.journal import DONE, EMPTY
-from cellscribble.engine.mend import read_mended
+from cellscribble.engine.mend import Mended, read_mended
 from cellscribble.infer.cut import BlockCut
 from cellscribble.infer.uncertainty import uncertainty
 from cellscribble.io.ome_zarr import shrink_into
@@ -80,9 +80,27 @@ def at_most(n: int, network: Network) -> Network:
     return limited
 
 
+@dataclass(slots=True, eq=False)
+class Look:
+    """A block on its way through `See`.
+
+    empty : there is nothing to ask
+    mended : where a part of it could not be read
+    pixels : normalised (C, *read); gone as soon as nobody needs them
+    around : probability (K, *keep), with a cut (K, *read)
+    """
+
+    k: int
+    block: Block
+    empty: bool = False
+    mended: Mended | None = None
+    pixels: npt.NDArray[np.float32] | None = None
+    around: npt.NDArray[np.float32] | None = None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class See:
-    """Ask the network about a block.
+    """Ask the network about a block: at once, or `read`, `ask` and `write` one after the other, each by any thread.
 
     `probability` (K, *spatial) uint8, 255 for certain, may be None, as may `uncertainty` (1, *spatial)
     uint8, `empty` and `cut`, which decides about background before `decide` does. `exact` is told the probability
@@ -105,25 +123,49 @@ class See:
     skip_damaged: bool = False
 
     def __call__(self, k: int) -> str:
-        block = padded_block(self.grid, k, self.meta.halo_px, self.meta.stride_multiple)
+        """All of it: read, ask, write."""
+        look = self.read(k)
+        if not look.empty:
+            self.ask(look)
+        return self.write(look)
+
+    def read(self, k: int) -> Look:
+        """What the network is to see of block `k`; nothing where that is empty."""
+        look = Look(k, padded_block(self.grid, k, self.meta.halo_px, self.meta.stride_multiple))
         if self.empty is not None and self.empty.unread(k):
-            return self._leave_empty(k, block)
-        mended = None
+            look.empty = True
+            return look
+        read = look.block.read
         try:
-            with reading(self.image, block.read):
-                pixels = read_padded(self.image.data, block.read)
+            with reading(self.image, read):
+                pixels = read_padded(self.image.data, read)
         except FileFormatError:
             if not self.skip_damaged:
                 raise
-            mended = read_mended(self.image, block.read)
-            if mended.lost[block.keep].all():
+            look.mended = read_mended(self.image, read)
+            if look.mended.lost[look.block.keep].all():
                 raise
-            pixels = mended.pixels
-        if mended is None and self.empty is not None and self.empty(pixels):
-            return self._leave_empty(k, block)
-        normalised = self.intensity.apply(pixels)
+            pixels = look.mended.pixels
+        if look.mended is None and self.empty is not None and self.empty(pixels):
+            look.empty = True
+        else:
+            look.pixels = self.intensity.apply(pixels)
+        return look
+
+    def ask(self, look: Look) -> None:
+        """Ask the network about what was read."""
+        assert look.pixels is not None
         # The cut also looks at what lies around the block.
-        around = self.network(normalised, block.keep if self.cut is None else None)
+        look.around = self.network(look.pixels, look.block.keep if self.cut is None else None)
+        if self.cut is None:
+            look.pixels = None
+
+    def write(self, look: Look) -> str:
+        """Decide, and write what is wanted."""
+        k, block, mended, around = look.k, look.block, look.mended, look.around
+        if look.empty:
+            return self._leave_empty(k, block)
+        assert around is not None
         probability = around if self.cut is None else around[(slice(None), *block.keep)]
         if mended is not None:
             probability = np.where(mended.lost[block.keep], np.float32(0), probability)
@@ -135,7 +177,8 @@ class See:
         if self.exact is not None:
             self.exact(k, probability)
         if self.cut is not None:
-            probability = self.cut(self.grid, k, around, normalised, block.read)
+            assert look.pixels is not None
+            probability = self.cut(self.grid, k, around, look.pixels, block.read)
         seen = self.decide(probability)
         if mended is not None:
             seen[mended.lost[block.keep]] = 0

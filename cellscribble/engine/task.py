@@ -8,14 +8,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cellscribble.bundle import Model, ModelMetadata
 from cellscribble.core.intensity import fit_intensity
 from cellscribble.core.reading import READ_ERRORS, reading
 from cellscribble.core.volume import ImageVolume
-from cellscribble.engine.glance import open_glass
+from cellscribble.engine.glance import open_below
 from cellscribble.engine.options import PredictOptions
 from cellscribble.infer.predict import CLASSES, segmenter_of
 from cellscribble.infer.resample import seen_as
+from cellscribble.io.remote import is_url
 from cellscribble.segment.parameters import InstanceParameters
 
 
@@ -30,7 +33,8 @@ class Task:
     version : of OME-Zarr that is written
     source : path from the labels to their image, where they become part of it
     shape : spatial shape in which the network sees the image; None for its own (`Fit.shape`)
-    open_low : opens a coarser level of the image that shows empty blocks before they are read, if there is one
+    far : each piece of the image comes over a network, and is waited for
+    open_level : opens a coarser level of the image, so many below it, if there is one
     """
 
     image: ImageVolume
@@ -42,7 +46,8 @@ class Task:
     uncertainty: bool = False
     source: str = ""
     shape: tuple[int, ...] | None = None
-    open_low: Callable[[], ImageVolume | None] = lambda: None
+    far: bool = False
+    open_level: Callable[[int], ImageVolume | None] = lambda below: None
 
     @property
     def seen(self) -> ImageVolume:
@@ -77,7 +82,8 @@ def task_of(
         uncertainty=options.uncertainty,
         source=source,
         shape=shape,
-        open_low=partial(open_glass, path, image, shape or image.spatial_shape, options),
+        far=is_url(path) and not isinstance(image.data, np.ndarray),
+        open_level=partial(open_below, path, options=options),
     )
 
 

@@ -56,7 +56,7 @@ def plan_whole(
     plans = []
     for block in block_sizes(seen, block_px):
         usual, most = (_bytes(image, seen, n_classes, costs, block, cut) for cut in (USUAL_CUT_BYTES, MOST_CUT_BYTES))
-        plans.append(Plan(block, 1, n_cores, usual, most, expected_seconds(seen, costs, block, 1, n_cores)))
+        plans.append(Plan(block, 1, n_cores, 1, 0, usual, most, expected_seconds(seen, costs, block, 1, n_cores)))
     fitting = [plan for plan in plans if limit is None or plan.most_bytes <= limit]
     if fitting:
         return min(fitting, key=lambda plan: plan.seconds)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -28,6 +27,7 @@ from cellscribble.engine.job import is_same, plain, read_job
 from cellscribble.engine.large import Crew, LargeRun, Outcome
 from cellscribble.engine.options import PredictOptions
 from cellscribble.engine.outputs import Job
+from cellscribble.engine.pipeline import Pipeline
 from cellscribble.engine.plan import Plan
 from cellscribble.engine.planner import Planner
 from cellscribble.engine.progress import BlockProgress, Say
@@ -231,7 +231,7 @@ def _large_run(
     progress = BlockProgress(say, task.image.n_pixels // (options.shard or (1, 1))[1])
     if planner is None or plan is None:
         network: Network = _not_here
-        n_networks = usable_cores()
+        hands = usable_cores(), usable_cores() + 1, 0
     else:
         if facts["block_px"] != list(plan.block_px):  # another process was faster to begin
             plan = planner.plan(task.image, planner.work(task, meta), facts["block_px"])
@@ -241,10 +241,11 @@ def _large_run(
             crew = Crew(cluster, cluster.places, lambda stage: partial(work_on, recipe, stage))
             yield LargeRun(steps, unfinished, progress, crew)
             return
-        network, n_networks = planner.network(plan).seen_as(meta), plan.n_networks
-    steps = Steps(task, facts, unfinished.folder, meta, at_most(n_networks, network))
-    with ThreadPoolExecutor(n_networks + 1, "block") as executor:
-        yield LargeRun(steps, unfinished, progress, Crew(executor, n_networks + 1, steps.of))
+        network = planner.network(plan).seen_as(meta)
+        hands = plan.n_networks, plan.n_writers, plan.n_ahead
+    steps = Steps(task, facts, unfinished.folder, meta, at_most(hands[0], network))
+    with Pipeline(*hands) as executor:
+        yield LargeRun(steps, unfinished, progress, Crew(executor, executor.at_once, steps.of))
 
 
 def _block_of(job: Job, key: dict[str, Any]) -> list[int] | None:

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from cellscribble.bundle import open_model
 from cellscribble.core.blocks import BlockGrid
-from cellscribble.core.intensity import Intensity, IntensityRule
+from cellscribble.core.intensity import Intensity
 from cellscribble.core.volume import ImageVolume, PyramidLevel
 from cellscribble.engine import steps
-from cellscribble.engine.glance import Glance, glass_level, looks_empty, low_level
+from cellscribble.engine.glance import Glance, glance_at, glass_level, looks_empty, low_level
 from cellscribble.io import ome_zarr_read
 from cellscribble.io.images import open_image
 from cellscribble.io.ome_zarr import write_ome_zarr
@@ -34,7 +35,7 @@ def test_a_block_looks_empty_where_its_window_shows_one_grey(data):
     if low.min() == low.max():
         return
     image = ImageVolume(low[np.newaxis], "CYX" if ndim == 2 else "CZYX")
-    found = looks_empty(image, IntensityRule(), grid, halo)
+    found = looks_empty(image, Intensity((10.0,), (200.0,)), grid, halo)
     full = low
     for axis, s in enumerate(step):
         full = full.repeat(s, axis)
@@ -118,6 +119,78 @@ def test_the_level_that_still_shows_the_smallest_cell_decides(shapes, seen, leve
     levels = tuple(PyramidLevel(shape, (1.0,) * len(shape), (0.0,) * len(shape)) for shape in shapes)
     data = np.broadcast_to(np.uint8(0), (1, *shapes[0]))
     assert glass_level(ImageVolume(data, "CZYX" if len(seen) == 3 else "CYX", levels=levels), seen) == level
+
+
+class Counted:
+    """A level of a pyramid on a disk; counts the times it is read."""
+
+    def __init__(self, pixels):
+        self.pixels, self.shape, self.dtype, self.ndim, self.n_read = (
+            pixels,
+            pixels.shape,
+            pixels.dtype,
+            pixels.ndim,
+            0,
+        )
+
+    def __getitem__(self, key):
+        self.n_read += 1
+        return self.pixels[key]
+
+    def __array__(self, dtype=None, copy=None):
+        return self[...]
+
+
+def _pyramid(full, n_levels):
+    """Levels of half the size each, by averaging; the way to open them; and what counts how often each is read."""
+    levels = [full]
+    for _ in range(n_levels - 1):
+        c, y, x = levels[-1].shape
+        levels.append(levels[-1].reshape(c, y // 2, 2, x // 2, 2).mean(axis=(2, 4), dtype=np.float32))
+    kept = [Counted(level) for level in levels]
+    places = tuple(PyramidLevel(one.shape[1:], (1.0, 1.0), (0.0, 0.0)) for one in kept)
+    image = ImageVolume(kept[0], "CYX", levels=places)
+    return image, lambda below: ImageVolume(kept[below], "CYX") if below else None, kept
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_lowest_level_spares_looking_closer_and_decides_nothing_by_itself(seed):
+    """Levels of 8 px, where cells show, and of 32 px, where single ones hardly do; tissue in some of the blocks."""
+    rng = np.random.default_rng(seed)
+    full = rng.normal(100, 2, (1, 4096, 4096)).astype(np.float32)
+    grid, around = BlockGrid((4096, 4096), (512, 512)), (32, 32)
+    tissue = rng.random(len(grid)) < 0.1
+    for k in np.flatnonzero(tissue):
+        full[:, *grid.box(k)] = 100 + 80 * (rng.random((512, 512)) < 0.5)
+    y, x = rng.integers(0, 4096 - 9, 2)
+    full[:, y : y + 9, x : x + 9] += 80
+    cell = {
+        k for k in range(len(grid)) if all(s.start <= p < s.stop for s, p in zip(grid.box(k), (y, x), strict=True))
+    }
+    image, open_level, kept = _pyramid(full, 6)
+    intensity = Intensity((0.0,), (255.0,))
+    glance = glance_at(image, open_level, grid, around, intensity)
+    alone = Glance(open_level(3), grid, around, intensity)
+    before = kept[3].n_read
+    known = {k for k in range(len(grid)) if glance(k) is not None}
+    assert known <= {k for k in range(len(grid)) if alone(k) is not None}
+    assert not known & (cell | set(np.flatnonzero(tissue)))
+    shown = tissue | np.isin(np.arange(len(grid)), sorted(cell))
+    assert known >= set(np.flatnonzero(~ndimage.binary_dilation(shown.reshape(8, 8), np.ones((3, 3)))))
+    assert known
+    assert kept[5].n_read == 1
+    assert kept[0].n_read == 0
+    assert kept[3].n_read - before <= 2  # a group of blocks, and the same again for `alone`
+
+
+def test_where_all_is_tissue_no_block_is_looked_at_twice():
+    full = 255 * (np.random.default_rng(0).random((1, 2048, 2048)) < 0.5).astype(np.float32)
+    full[:, ::64, :] = 0
+    image, open_level, kept = _pyramid(full, 6)
+    grid = BlockGrid((2048, 2048), (512, 512))
+    glance = glance_at(image, open_level, grid, (32, 32), Intensity((0.0,), (255.0,)))
+    assert all(glance(k) is None for k in range(len(grid)))
+    assert [level.n_read for level in kept] == [0, 0, 0, 0, 0, 1]
 
 
 @pytest.fixture(scope="module")

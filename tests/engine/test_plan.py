@@ -166,6 +166,27 @@ def test_what_was_held_once_counts():
         make_plan(work((4096, 4096)), reached, 2000 * MIB, 2)
 
 
+def test_blocks_are_read_ahead_where_memory_suffices_and_further_where_they_are_waited_for():
+    image = work((60_000, 80_000))
+    plan = usual_plan(image, COSTS, 64_000 * MIB, 4, None)
+    assert (plan.n_networks, plan.n_writers, plan.n_ahead) == (4, 5, 4)
+    assert usual_plan(replace(image, far=True), COSTS, 64_000 * MIB, 4, None).n_ahead == 16
+    # Blocks of this size, one at a time, and nothing more.
+    (tight,) = {make_plan(far, COSTS, least_for(image), 4, (512,)) for far in (image, replace(image, far=True))}
+    assert (tight.n_networks, tight.n_ahead) == (1, 0)
+    # A device leaves the cores to those who read and write.
+    device = usual_plan(image, COSTS, 64_000 * MIB, 8, None, n_most=2)
+    assert (device.n_networks, device.n_writers, device.n_ahead) == (2, 9, 8)
+    # Workers read for themselves.
+    assert usual_plan(image, COSTS, 64_000 * MIB, 4, None, n_workers=2).n_ahead == 0
+
+
+def least_for(image):
+    with pytest.raises(InputError) as caught:
+        make_plan(image, COSTS, MIB, 4, (512,))
+    return parse_bytes(re.search("give at least (.+?)(,|$)", str(caught.value))[1])
+
+
 def test_an_image_in_one_chunk_needs_room_for_it():
     many = make_plan(work((20_000, 20_000)), COSTS, 4000 * MIB, 4)
     one = make_plan(work((20_000, 20_000), chunk_bytes=400 * MIB), COSTS, 4000 * MIB, 4)

@@ -37,13 +37,14 @@ def test_a_url_gives_the_labels_of_the_file_in_the_current_folder(models, served
 
 def test_connections_that_drop_now_and_then_change_nothing(models, served, tmp_path, monkeypatch):
     near, _ = segment(tmp_path / "slide.zarr", models[2], **BLOCKS)
-    see = steps.See.__call__
+    read = steps.See.read
 
     def drops(self, k):
-        served.drops = 2
-        return see(self, k)
+        if k % 8 == 0:  # several blocks are read at once, and none gives up before its fifth try
+            served.drops = 2
+        return read(self, k)
 
-    monkeypatch.setattr(steps.See, "__call__", drops)
+    monkeypatch.setattr(steps.See, "read", drops)
     far, _ = segment(f"{served.url}/slide.zarr", models[2], **BLOCKS)
     assert chunks(far.labels) == chunks(near.labels)
 
@@ -53,22 +54,22 @@ def test_a_server_that_dies_ends_the_run_and_when_it_is_back_the_run_goes_on(
     models, served, tmp_path, monkeypatch, on_error
 ):
     near, _ = segment(tmp_path / "slide.zarr", models[2], **BLOCKS)
-    url, see, seen = f"{served.url}/slide.zarr", steps.See.__call__, []
+    url, write, seen = f"{served.url}/slide.zarr", steps.See.write, []
 
-    def counted(self, k):
+    def counted(self, look):
+        word = write(self, look)
+        seen.append(look.k)
         served.gone = served.gone or len(seen) >= 7
-        word = see(self, k)
-        seen.append(k)
         return word
 
-    monkeypatch.setattr(steps.See, "__call__", counted)
+    monkeypatch.setattr(steps.See, "write", counted)
     with pytest.raises(RemoteError, match="same command again"):
         segment(url, models[2], on_error=on_error, **BLOCKS)
     assert (tmp_path / "here" / "slide_labels.unfinished").is_dir()
     with pytest.raises(RemoteError):  # still gone
         segment(url, models[2], on_error=on_error, **BLOCKS)
     n_before = len(seen)
-    monkeypatch.setattr(steps.See, "__call__", lambda self, k: (seen.append(k), see(self, k))[1])
+    monkeypatch.setattr(steps.See, "write", lambda self, look: (seen.append(look.k), write(self, look))[1])
     served.gone = False
     far, _ = segment(url, models[2], on_error=on_error, **BLOCKS)
     assert chunks(far.labels) == chunks(near.labels)

@@ -111,21 +111,21 @@ def test_a_run_of_threads_goes_on_with_workers(models, tmp_path, cluster, monkey
     pixels = picture((300, 300), 4)
     straight, _ = segment(write(tmp_path, pixels, "straight"), models[2], **BLOCK)
     path = write(tmp_path, pixels)
-    real, seen = steps.See.__call__, []
+    real, seen = steps.See.write, []
 
-    def fails(self, k):
-        seen.append(k)
+    def fails(self, look):
+        seen.append(look.k)
         if len(seen) == 8:
             raise Killed
-        return real(self, k)
+        return real(self, look)
 
     with monkeypatch.context() as patch:
-        patch.setattr(steps.See, "__call__", fails)
+        patch.setattr(steps.See, "write", fails)
         with pytest.raises(Killed):
             segment(path, models[2], **BLOCK)
     known = len((tmp_path / "slide_labels.unfinished" / "journal-1-of-1.txt").read_text().split("see")) - 1
     seen.clear()
-    monkeypatch.setattr(steps.See, "__call__", lambda self, k: (seen.append(k), real(self, k))[1])
+    monkeypatch.setattr(steps.See, "write", lambda self, look: (seen.append(look.k), real(self, look))[1])
     job, _ = segment(path, models[2], scheduler=cluster.scheduler_address, **BLOCK)
     assert chunks(job.labels) == chunks(straight.labels)
     assert len(seen) == 25 - known
@@ -378,7 +378,7 @@ def test_a_shard_cuts_and_joins_what_is_its_own_and_the_network_is_asked_once(mo
     def asked(self, k):
         raise AssertionError("a block is seen again")
 
-    monkeypatch.setattr(steps.See, "__call__", asked)
+    monkeypatch.setattr(steps.See, "read", asked)
     stitch(path, nothing)
     assert job.labels.is_dir()
 
@@ -417,20 +417,20 @@ def test_a_shard_that_was_killed_goes_on(models, tmp_path, monkeypatch):
     pixels = picture((300, 300), 3)
     straight, _ = segment(write(tmp_path, pixels, "straight"), models[2], **BLOCK)
     path = write(tmp_path, pixels)
-    real, seen = steps.See.__call__, []
+    real, seen = steps.See.write, []
 
-    def fails(self, k):
+    def fails(self, look):
         if len(seen) == 4:
             raise Killed
-        seen.append(k)
-        return real(self, k)
+        seen.append(look.k)
+        return real(self, look)
 
     with monkeypatch.context() as patch:
-        patch.setattr(steps.See, "__call__", fails)
+        patch.setattr(steps.See, "write", fails)
         with pytest.raises(Killed):
             run_shard(path, models[2], 1, 2, **BLOCK)
     assert len(seen) == 4
-    monkeypatch.setattr(steps.See, "__call__", lambda self, k: (seen.append(k), real(self, k))[1])
+    monkeypatch.setattr(steps.See, "write", lambda self, look: (seen.append(look.k), real(self, look))[1])
     for index in (2, 1):
         job, _ = run_shard(path, models[2], index, 2, **BLOCK)
     assert sorted(seen) == list(range(25))
