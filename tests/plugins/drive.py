@@ -42,6 +42,25 @@ predict.predict_files = killed
 main()
 """
 
+# A graphics card that its owner set to "exclusive process" has one process at a time, and turns away all others.
+EXCLUSIVE = """#!{python}
+import fcntl, sys
+from pathlib import Path
+sys.path.insert(0, {root!r})
+import onnxruntime
+device = open(Path(__file__).with_name("device"), "a")
+load = onnxruntime.InferenceSession
+def alone(*args, **options):
+    try:
+        fcntl.flock(device, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise RuntimeError("all devices are busy or unavailable") from None
+    return load(*args, **options)
+onnxruntime.InferenceSession = alone
+from cellscribble.cli.main import main
+main()
+"""
+
 needs_cellprofiler = pytest.mark.skipif(
     not PROGRAM, reason="no CellProfiler here: export CELLSCRIBBLE_CELLPROFILER=$(.ci/cellprofiler)"
 )
@@ -98,6 +117,15 @@ def killed_program(folder: Path, times: int) -> tuple[Path, Path]:
     path.chmod(0o755)
     left.write_text(str(times))
     return path, left
+
+
+def exclusive_program(folder: Path) -> tuple[Path, Path]:
+    """As `program`, with a device on which one process at a time can load networks; and the file that is locked."""
+    path, device = folder / "cellscribble", folder / "device"
+    path.write_text(EXCLUSIVE.format(python=sys.executable, root=str(ROOT)))
+    path.chmod(0o755)
+    device.touch()
+    return path, device
 
 
 def rows(path: Path) -> list[dict[str, str]]:

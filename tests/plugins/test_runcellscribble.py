@@ -15,6 +15,7 @@ from tests.infer.analytic import disks, metadata, write_model
 from tests.plugins.drive import (
     CELLPROFILER_5,
     PLUGINS,
+    exclusive_program,
     killed_program,
     needs_cellprofiler,
     plugin_pipeline,
@@ -99,15 +100,18 @@ def test_a_pipeline_finds_the_objects_of_the_command_line(tmp_path, temporary_fo
 @pytest.mark.cellprofiler
 @pytest.mark.slow
 @needs_cellprofiler
-def test_four_at_once_share_one_server_and_find_what_the_plain_command_finds(tmp_path, temporary_folder):
+def test_four_at_once_share_one_server_and_its_device_and_find_what_the_plain_command_finds(
+    tmp_path, temporary_folder
+):
     images = tmp_path / "images"
     images.mkdir()
     for k in range(8):
         tifffile.imwrite(images / f"{k}.tif", np.roll(picture("uint16"), 3 * k, axis=0))
     model = write_model(tmp_path / "model.onnx")
     assert cellscribble(["predict", str(images), "-m", str(model), "-o", str(tmp_path / "ours")]) == 0
+    own, _ = exclusive_program(tmp_path)  # else they would not share it, but each have their own
     pipeline = plugin_pipeline(
-        tmp_path / "p.cppipe", {"CellScribble program": program(tmp_path), "Model": model, "Smallest object": 0}
+        tmp_path / "p.cppipe", {"CellScribble program": own, "Model": model, "Smallest object": 0}
     )
 
     def part(k: int) -> int:

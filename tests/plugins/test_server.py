@@ -2,6 +2,7 @@
 
 import _thread
 import ast
+import fcntl
 import json
 import os
 import signal
@@ -23,7 +24,7 @@ from cellscribble.core.interrupt import Terminated, terminate
 from cellscribble.engine.serve import seal, serve, unseal
 from cellscribble.engine.warm import MOST_WARM, WarmRunners
 from tests.infer.analytic import disks, metadata, write_model
-from tests.plugins.drive import PLUGINS, killed_program, program, servers, stop_servers
+from tests.plugins.drive import PLUGINS, exclusive_program, killed_program, program, servers, stop_servers
 
 END_IN_ORDER = "from cellscribble.core.interrupt import end_as_at_ctrl_c; end_as_at_ctrl_c(); "
 
@@ -101,6 +102,22 @@ def test_of_four_that_are_started_at_once_one_stays_and_answers_all(plugin, task
     while len(running := [p.pid for p in plugin.STARTED if p.poll() is None]) > 1 and time.monotonic() < end:
         time.sleep(0.05)
     assert running == [server["pid"] for server in servers(tmp_path / "temp")]
+
+
+@pytest.mark.slow
+def test_workers_share_a_device_that_lets_in_one_process(plugin, task, tmp_path):
+    own, device = exclusive_program(tmp_path)
+    tasks = [[*task[:4], str(tmp_path / f"out{k}"), *task[5:]] for k in range(8)]
+    with ThreadPoolExecutor(4) as workers:
+        answers = list(workers.map(plugin.ask_program, [str(own)] * 8, tasks))
+    assert [code for code, _ in answers] == [0] * 8
+    # The server has the device; whoever comes with a process of his own is turned away.
+    with device.open() as file, pytest.raises(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    code, said = plugin.run_program(str(own), task)
+    assert code == 1
+    assert "all devices are busy or unavailable" in said
+    assert len(servers(tmp_path / "temp")) == 1
 
 
 @pytest.mark.slow
