@@ -50,21 +50,26 @@ class Pipeline(Executor):
             pool.shutdown(wait, cancel_futures=cancel_futures)
 
     def _read(self, see: See, future: Future[str], k: int) -> None:
-        if not future.set_running_or_notify_cancel():
+        if future.cancelled():
             return
         with _errors_to(future):
             look = see.read(k)
+            # Until here it can be cancelled: what was read ahead is not waited for when a run is stopped.
             if look.empty:
                 self._writers.submit(self._write, see, look, future)
             else:
                 self._askers.submit(self._ask, see, look, future)
 
     def _ask(self, see: See, look: Look, future: Future[str]) -> None:
+        if not future.set_running_or_notify_cancel():
+            return
         with _errors_to(future):
             see.ask(look)
             self._writers.submit(self._write, see, look, future)
 
     def _write(self, see: See, look: Look, future: Future[str]) -> None:
+        if look.empty and not future.set_running_or_notify_cancel():
+            return
         with _errors_to(future):
             future.set_result(see.write(look))
 
@@ -74,4 +79,5 @@ def _errors_to(future: Future[str]) -> Iterator[None]:
     try:
         yield
     except BaseException as error:  # noqa: BLE001 - whoever waits for the block is to hear it, as of any executor
-        future.set_exception(error)
+        if future.running() or future.set_running_or_notify_cancel():
+            future.set_exception(error)

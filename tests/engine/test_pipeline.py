@@ -26,7 +26,7 @@ class Slow:
 
     def __init__(self, answer, seconds):
         self._answer, self._seconds, self._lock = answer, seconds, threading.Lock()
-        self.threads, self.now, self.most = set(), 0, 0
+        self.threads, self.now, self.most, self.n_done = set(), 0, 0, 0
 
     def __call__(self, *args):
         with self._lock:
@@ -36,6 +36,7 @@ class Slow:
         time.sleep(self._seconds)
         with self._lock:
             self.now -= 1
+            self.n_done += 1
         return self._answer(*args)
 
 
@@ -148,12 +149,18 @@ def test_an_error_in_any_part_ends_its_block_and_no_other(tmp_path, monkeypatch,
         futures[3].result()
 
 
-def test_what_has_not_begun_can_be_cancelled_and_other_work_goes_to_the_writers(tmp_path):
-    see, read, *_ = see_of(tmp_path, 0.05, 0, 0)
-    with Pipeline(1, 2, 1) as pipeline:
-        futures = [pipeline.submit(see, k) for k in range(3)]
-        while not read.now:
+def test_what_is_read_ahead_can_be_cancelled_and_what_the_network_has_cannot(tmp_path):
+    see, read, network, decide, _ = see_of(tmp_path, 0, 0.2, 0)
+    with Pipeline(1, 2, 2) as pipeline:
+        futures = [pipeline.submit(see, k) for k in range(4)]
+        while not (network.now and read.n_done == 4):
             time.sleep(0.001)
-        assert [future.cancel() for future in futures] == [False, True, True]
-        assert pipeline.submit(lambda k: (k, threading.current_thread().name[:5]), 7).result() == (7, "write")
-        assert futures[0].result() == "done"
+        assert [future.cancel() for future in futures] == [False, True, True, True]
+    assert futures[0].result() == "done"
+    assert (network.n_done, decide.n_done) == (1, 1)
+
+
+def test_other_work_goes_to_the_writers():
+    with Pipeline(1, 2, 1) as pipeline:
+        name = pipeline.submit(lambda k: (k, threading.current_thread().name[:5]), 7).result()
+    assert name == (7, "write")
