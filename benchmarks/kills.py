@@ -6,7 +6,8 @@ MOSAIC is an OME-Zarr as `engine.py` makes it (3000 px a side is enough). `cells
 program of its own, once undisturbed; then it is killed at moments drawn over its whole time, its start included, and
 run again. Bytes are those of every file of the label store but the two that hold the command's date. Tasks are those
 of all steps, from the network to the pyramid; no more may be done again than are under way at once: two a core, one
-of them read ahead, and one more. A program that was too quick for its kill counts as not killed. Ends with 1 if a run was not as it should be.
+of them read ahead, and one more. A program that was too quick for its kill counts as not killed. Ends with 1 if a run
+was not as it should be.
 """
 
 from __future__ import annotations
