@@ -127,8 +127,8 @@ def _plans(
     for block in block_sizes(work, block_px):
         for n in range(1, (n_most or share) + 1):
             threads = 1 if n_most else max(1, share // n)
-            # A device leaves the cores to those who read and write.
-            n_hands = share if n_most else n
+            # A device leaves the cores to those who read and write; a worker does one step more than it has networks.
+            n_hands = share if n_most and not n_workers else n
             seconds = expected_seconds(work, costs, block, n * n_processes, threads)
             for n_ahead in [0] if n_workers else [n_hands * FAR] * work.far + [n_hands, 0]:
                 hands = n_workers, n_hands + 1, n_ahead

@@ -179,8 +179,11 @@ def test_blocks_are_read_ahead_where_memory_suffices_and_further_where_they_are_
     # A device leaves the cores to those who read and write.
     device = usual_plan(image, COSTS, 64_000 * MIB, 8, None, n_most=2)
     assert (device.n_networks, device.n_writers, device.n_ahead) == (2, 9, 8)
-    # Workers read for themselves.
+    # Workers read for themselves, and do one step more than they have blocks in the network, on a device too.
     assert usual_plan(image, COSTS, 64_000 * MIB, 4, None, n_workers=2).n_ahead == 0
+    shared = usual_plan(image, COSTS, 64_000 * MIB, 8, None, n_most=2, n_workers=2)
+    assert (shared.n_networks, shared.n_writers, shared.n_ahead) == (2, 3, 0)
+    assert shared.most_bytes == peak_bytes(image, COSTS, shared.block_px, 2, MOST_CUT_BYTES, 2)
 
 
 def test_an_image_in_one_chunk_needs_room_for_it():
