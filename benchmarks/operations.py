@@ -1,13 +1,16 @@
-"""Operations: processor time of a Mpixel by network, tile size and arithmetic; and what int8 does to the answer.
+"""Operations: Mpixel/s by network, tile size and arithmetic, and how good each network is.
 
-    python benchmarks/operations.py DATA --out operations.csv
+    python benchmarks/operations.py DATA --trained light A/model.onnx B/model.onnx --trained resnet34 C/model.onnx \\
+        --mosaic MOSAIC --out operations.csv
 
-The networks, on one thread of ONNX Runtime: the shipped model (float32, and int8 as `cellscribble export --int8`
-makes it, fitted to training images), and with random weights the light network and the ResNet-34 U-Net in 2D, and the
-light one in 3D. With openvino installed each float network runs there too. Pixels are those that are kept of a tile,
-its halo (the network's receptive field) costs; a network that can leaves it out of its decoder. Variants take turns,
-and the least of --rounds counts, since other programs may be at work. IoU is that of the foreground with masks drawn
-by hand, of the shipped model on dsb_fluo/val.
+The networks, on one thread of ONNX Runtime: the shipped model and the first model behind each --trained (models for
+fluorescence as `cellscribble train` and `accuracy.py --keep` leave them), in float32 and in int8 as `cellscribble
+export --int8` makes it, fitted to training images; and the light network in 3D with random weights. With openvino
+installed each float network runs there too. Pixels are those that are kept of a tile, its halo (the network's
+receptive field) costs; a network that can leaves it out of its decoder. Variants take turns, and the least of --rounds
+counts, since other programs may be at work. All models are scored, by the mean over the images of dsb_fluo/val of the
+IoU of the foreground with masks drawn by hand. --mosaic is an OME-Zarr as `engine.py` makes it: the first model of
+each name then segments it by `cellscribble predict`, all cores, reading, objects and writing and all.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,57 +27,54 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+from engine import predict
 from onnx import numpy_helper
 from table import append_row
 
 from cellscribble.bundle import TRIM, Model, ModelMetadata, open_model
 from cellscribble.core.blocks import padded_shape
+from cellscribble.core.errors import ModelError
 from cellscribble.core.intensity import fit_intensity
-from cellscribble.core.volume import AXES_2D, AXES_3D
-from cellscribble.export.int8 import to_int8
+from cellscribble.core.volume import AXES_3D
+from cellscribble.export.int8 import Tiles, to_int8
 from cellscribble.export.onnx import to_onnx
+from cellscribble.infer.blockwise import predict_probability
 from cellscribble.infer.find_model import find_model
+from cellscribble.infer.runner import Runner
 from cellscribble.io.images import list_images, open_image
+from cellscribble.io.label_images import read_labels
+from cellscribble.metrics.overlap import score_masks
 from cellscribble.nn.build import build_network, receptive_field_px
 from cellscribble.nn.heads import SoftmaxHead, WithHead
 
 Network = Callable[..., np.ndarray]
-COLUMNS = ("network", "arithmetic", "tile_px", "halo_px", "cpu_s_mpixel", "to_float")
+COLUMNS = ("network", "arithmetic", "tile_px", "halo_px", "cpu_s_mpixel", "mpixel_s", "to_float")
 
 
-def tiles_of(folder: Path, n: int | None, multiple: tuple[int, ...]) -> Iterator[tuple[np.ndarray, Path]]:
-    """Normalised images (1, C, *spatial) float32, cut to the network's stride, and their files."""
-    meta = open_model(find_model("nuclei_fluorescence")).metadata
-    for path in list_images(folder)[:n]:
-        image = open_image(path)
-        pixels = fit_intensity(image, meta.intensity).apply(np.asarray(image.data))
-        sizes = [size // m * m for size, m in zip(pixels.shape[1:], multiple, strict=True)]
-        yield pixels[(np.newaxis, slice(None), *(slice(0, size) for size in sizes))], path
+def fitted_to(model: Model, folder: Path, n: int) -> Tiles:
+    """Images (C, *spatial) float32 as the model takes them."""
+    images = map(open_image, list_images(folder)[:n])
+    return [fit_intensity(image, model.metadata.intensity).apply(np.asarray(image.data)) for image in images]
 
 
-def random_network(
-    name: str, ndim: int, like: ModelMetadata, folder: Path
-) -> tuple[Path, tuple[int, ...], tuple[int, ...]]:
-    """A network with random weights as a model file, its halo and its stride."""
+def random_light_3d(like: ModelMetadata, folder: Path) -> Model:
+    """The light network of volumes with random weights."""
     torch.manual_seed(0)
-    network = build_network(name, 1, 2, ndim).eval()
+    network = build_network("light", 1, 2, 3).eval()
     halo, multiple = receptive_field_px(network, 1), tuple(network.stride_multiple)
-    axes = {2: AXES_2D, 3: AXES_3D}[ndim]
-    meta = replace(like, axes=axes, halo_px=halo, stride_multiple=multiple, pixel_size_um=None)
-    path = folder / f"{name}{ndim}.onnx"
+    meta = replace(like, axes=AXES_3D, halo_px=halo, stride_multiple=multiple, pixel_size_um=None)
+    path = folder / "light_3d.onnx"
     path.write_bytes(to_onnx(WithHead(network, SoftmaxHead()).eval(), meta))
-    return path, halo, multiple
+    return open_model(path)
 
 
-def networks(
-    shipped: Model, inputs: list[np.ndarray], folder: Path
-) -> Iterator[tuple[str, Path, tuple[int, ...], tuple[int, ...], Path | None]]:
-    """Name, file, halo and stride of each, and its int8, made when its turn comes."""
-    int8, _ = to_int8(shipped, inputs, folder / "int8.onnx")
-    meta = shipped.metadata
-    yield "shipped", shipped.path, meta.halo_px, meta.stride_multiple, int8.path
-    for name, ndim in (("light", 2), ("light", 3), ("resnet34", 2)):
-        yield f"{name} {ndim}D", *random_network(name, ndim, meta, folder), None
+def in_8_bits(model: Model, tiles: Tiles, path: Path) -> Model | None:
+    """None where `cellscribble export --int8` would refuse it, which is said."""
+    try:
+        return to_int8(model, tiles, path)[0]
+    except ModelError as error:
+        print(error)
+        return None
 
 
 def in_onnxruntime(path: Path) -> Network:
@@ -132,56 +132,91 @@ def cpu_s_mpixel(variants: dict[str, Network], tile: np.ndarray, kept: float, ro
     return least
 
 
-def overlap(network: Network, data: Path, n: int | None, multiple: tuple[int, ...]) -> tuple[float, np.ndarray]:
-    """IoU of the foreground of all pixels with the masks, and the foreground itself."""
-    both, either, found = 0, 0, []
-    for tile, path in tiles_of(data / "dsb_fluo/val/images", n, multiple):
-        inside = network(tile)[0, 0] < 0.5
-        truth = np.asarray(open_image(data / "dsb_fluo/val/labels" / path.name).data)[0] > 0
-        truth = truth[tuple(slice(0, size) for size in inside.shape)]
-        both, either = both + int((inside & truth).sum()), either + int((inside | truth).sum())
-        found.append(inside.ravel())
-    return both / either, np.concatenate(found)
+def rows(who: str, model: Model, int8: Model | None, tiles_px: Sequence[int], rounds: int) -> Iterator[dict[str, Any]]:
+    meta = model.metadata
+    variants = {"float32": in_onnxruntime(model.path), "openvino": in_openvino(model.path)}
+    variants |= {"int8": in_onnxruntime(int8.path)} if int8 else {}
+    running = {kind: network for kind, network in variants.items() if network is not None}
+    halo = padded_shape(meta.halo_px, meta.stride_multiple)
+    for tile_px in tiles_px:
+        sizes = padded_shape([tile_px + 2 * h for h in halo], meta.stride_multiple)
+        tile: np.ndarray = np.random.default_rng(0).random((1, 1, *sizes), np.float32)
+        found = cpu_s_mpixel(running, tile, tile_px ** len(halo), rounds)
+        for kind, seconds in found.items():
+            speeds = (round(seconds, 3), round(1 / seconds, 3), round(seconds / found["float32"], 2))
+            yield dict(zip(COLUMNS, (who, kind, tile_px, meta.halo_px[-1], *speeds), strict=True))
+
+
+def foregrounds(model: Model, images: list[Path]) -> list[np.ndarray]:
+    """(*spatial) bool of each image."""
+    runner = Runner(model, "cpu")
+    return [predict_probability(open_image(path), model, runner)[0] < 0.5 for path in images]
+
+
+def mean_iou(found: list[np.ndarray], images: list[Path], labels: Path) -> float:
+    pairs = zip(found, images, strict=True)
+    return float(np.mean([score_masks(inside, read_labels(labels / path.name)).iou for inside, path in pairs]))
+
+
+def tell_scores(who: str, models: list[Model], int8: Model | None, images: list[Path], labels: Path) -> None:
+    """Print the mean IoU of each model, and what int8 of the first makes of it."""
+    found = [foregrounds(model, images) for model in models]
+    ious = [mean_iou(masks, images, labels) for masks in found]
+    print(f"{who}: IoU {np.mean(ious):.4f} ({', '.join(f'{iou:.4f}' for iou in ious)})", flush=True)
+    if int8 is not None:
+        masks = foregrounds(int8, images)
+        flipped = np.mean(np.concatenate([(a != b).ravel() for a, b in zip(found[0], masks, strict=True)]))
+        iou = mean_iou(masks, images, labels)
+        print(f"{who}, the first in int8: IoU {iou:.4f}; {flipped:.3%} of the pixels differ", flush=True)
+
+
+def tell_whole_run(who: str, model: Model, mosaic: Path) -> None:
+    mpixel = open_image(mosaic).n_pixels / 1e6
+    seconds, busy, peak_mib = predict(mosaic, model)
+    print(
+        f"{who}: the whole predict of {mpixel:.0f} Mpixel {seconds:.1f} s, {mpixel / seconds:.3f} Mpixel/s, "
+        f"processor {busy:.0f} s, {peak_mib:.0f} MiB",
+        flush=True,
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
+    parser.add_argument(
+        "--trained", nargs="+", action="append", default=[], metavar=("NAME", "MODEL"), help="more models of planes"
+    )
+    parser.add_argument("--mosaic", type=Path, help="segment this with the first model of each name")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tiles", type=int, nargs="+", default=[256, 512, 1024])
     parser.add_argument(
         "--fitted", type=int, default=3, help="training images that int8 is fitted to, as many as a run keeps"
     )
-    parser.add_argument("--images", type=int, help="of dsb_fluo/val, on which int8 is compared; all if not given")
+    parser.add_argument("--images", type=int, help="of dsb_fluo/val, by which models are scored; all if not given")
     parser.add_argument("--out", type=Path, help="append the rows to this CSV")
     arguments = parser.parse_args()
+    images = list_images(arguments.data / "dsb_fluo/val/images")[: arguments.images]
+    labels = arguments.data / "dsb_fluo/val/labels"
     shipped = open_model(find_model("nuclei_fluorescence"))
+    planes = [("shipped", [shipped])]
+    planes += [(name, [open_model(Path(path)) for path in paths]) for name, *paths in arguments.trained]
     print("".join(f"{name:>16}" for name in COLUMNS))
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        inputs = [t[0] for t, _ in tiles_of(arguments.data / "dsb_fluo/train/images", arguments.fitted, (16, 16))]
-        for who, path, halo_px, multiple, int8 in networks(shipped, inputs, folder):
-            variants = {"float32": in_onnxruntime(path), "openvino": in_openvino(path)}
-            variants |= {"int8": in_onnxruntime(int8)} if int8 else {}
-            running = {kind: network for kind, network in variants.items() if network is not None}
-            halo = padded_shape(halo_px, multiple)
-            for tile_px in arguments.tiles if len(halo) == 2 else [64]:
-                sizes = padded_shape([tile_px + 2 * h for h in halo], multiple)
-                tile: np.ndarray = np.random.default_rng(0).random((1, 1, *sizes), np.float32)
-                found = cpu_s_mpixel(running, tile, tile_px ** len(halo), arguments.rounds)
-                for kind, seconds in found.items():
-                    values: tuple[Any, ...] = (who, kind, tile_px, halo[-1], round(seconds, 3))
-                    row = dict(zip(COLUMNS, (*values, round(seconds / found["float32"], 2)), strict=True))
-                    print("".join(f"{value!s:>16}" for value in row.values()), flush=True)
-                    if arguments.out:
-                        append_row(arguments.out, COLUMNS, row)
-            if int8:
-                scores = [
-                    overlap(running[kind], arguments.data, arguments.images, multiple) for kind in ("float32", "int8")
-                ]
-                flipped = (scores[0][1] != scores[1][1]).mean()
-                ious = f"float32 {scores[0][0]:.4f}, int8 {scores[1][0]:.4f}"
-                print(f"IoU of the foreground: {ious}; {flipped:.3%} of the pixels differ")
+
+    def show(found: Iterator[dict[str, Any]]) -> None:
+        for row in found:
+            print("".join(f"{value!s:>16}" for value in row.values()), flush=True)
+            if arguments.out:
+                append_row(arguments.out, COLUMNS, row)
+
+    with tempfile.TemporaryDirectory() as folder:
+        for who, models in planes:
+            tiles = fitted_to(models[0], arguments.data / "dsb_fluo/train/images", arguments.fitted)
+            int8 = in_8_bits(models[0], tiles, Path(folder) / f"{who}.onnx")
+            show(rows(who, models[0], int8, arguments.tiles, arguments.rounds))
+            tell_scores(who, models, int8, images, labels)
+            if arguments.mosaic:
+                tell_whole_run(who, models[0], arguments.mosaic)
+        show(rows("light 3D", random_light_3d(shipped.metadata, Path(folder)), None, [64], arguments.rounds))
 
 
 if __name__ == "__main__":
