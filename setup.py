@@ -62,7 +62,7 @@ TEST = [
 # Folders beside the package that are installed inside it, so that `cellscribble demo`,
 # `predict -m NAME` and `fiji-install` find them wherever CellScribble is installed.
 SHIPPED = {
-    "cellscribble.examples": ["README.md", "*.csv", "*/*/*.tif", "*/*/*.png", "*/README.md", "*/*.cppipe"],
+    "cellscribble.examples": ["README.md", "*.csv", "*/*/*.tif", "*/*/*.png", "*/README.md", "*/*.cppipe", "*/*.zip"],
     "cellscribble.models": ["README.md", "*/model.onnx", "*/README.md", "*/card.png"],
     "cellscribble.plugins": ["README.md", "fiji/*", "*/*.py"],
 }

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from cellscribble.io.images import open_image
+from cellscribble.io.scribbles import read_scribbles
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SCRIPTS = sorted(EXAMPLES.glob("*.py"))
 FAST = ("03_make_strokes.py",)
+SLIDE = Path(__file__).parents[2] / "shared" / "data" / "wsi" / "CMU-1-Small-Region.svs"
 
 
 def test_every_script_is_listed_in_the_readme():
@@ -57,3 +59,14 @@ def test_strokes_of_the_script_lie_on_what_they_name():
     on_nucleus = [image[y, x] for x, y in points["fg_1"]]
     on_background = [image[y, x] for x, y in points["bg_1"]]
     assert min(on_nucleus) > 1.5 * max(on_background)
+
+
+@pytest.mark.skipif(not SLIDE.exists(), reason="the slide is no part of the project")
+def test_strokes_on_the_slide_lie_on_what_they_name():
+    image = open_image(SLIDE)
+    strokes = read_scribbles(EXAMPLES / "slide" / "CMU-1-Small-Region.zip", image.spatial_shape)
+    assert strokes.class_names == ("background", "nucleus")
+    red = np.asarray(image.data[0])
+    # Haematoxylin lets little red through; glass, cytoplasm and collagen let most of it through, ink and horn do not.
+    assert np.median(red[strokes.data == 1]) < 100 < np.median(red[strokes.data == 0])
+    assert (red[strokes.data == 1] < 150).mean() > 0.95
