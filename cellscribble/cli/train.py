@@ -122,7 +122,8 @@ def report_understood(training_set: Any) -> None:
     from rich.table import Table
 
     from cellscribble.cli.output import console
-    from cellscribble.train.understood import describe, pixel_size_text
+    from cellscribble.core.volume import pixel_size_text
+    from cellscribble.train.understood import describe
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     for title in ("image", "shape", "axes", "pixel size", *training_set.classes, "labelled"):

@@ -130,3 +130,11 @@ class ImageVolume:
     def with_data(self, data: Any) -> ImageVolume:
         """The same image with other pixel values."""
         return replace(self, data=data)
+
+
+def pixel_size_text(size: Sequence[float] | None) -> str:
+    """ "0.325 µm", "0.28 x 0.13 x 0.13 µm" or "unknown"."""
+    if size is None:
+        return "unknown"
+    values = [f"{v:.3g}" for v in size]
+    return f"{values[0] if len(set(values)) == 1 else ' x '.join(values)} µm"

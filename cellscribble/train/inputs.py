@@ -13,7 +13,7 @@ from cellscribble.core.errors import CellScribbleError, InputError
 from cellscribble.core.hashes import sha256_of
 from cellscribble.core.intensity import IntensityRule
 from cellscribble.core.labels import BACKGROUND, UNLABELLED
-from cellscribble.core.volume import ImageVolume
+from cellscribble.core.volume import ImageVolume, pixel_size_text
 from cellscribble.data.samples import Sample, make_sample
 from cellscribble.io.images import image_name, list_images
 from cellscribble.io.scribble_files import stroke_files
@@ -257,10 +257,11 @@ def _warnings(pairs: Sequence[Pair], names: Sequence[str]) -> tuple[str, ...]:
     bare = [p.name for p in pairs if p.scribbles is None]
     if bare:
         out.append(f"{len(bare)} images have no strokes ({_some(bare)}); they serve for pseudo-labels only")
-    sizes = {p.image.pixel_size_um for p in pairs}
+    sizes = Counter(p.image.pixel_size_um for p in pairs)
     if len(sizes) > 1:
-        out.append(f"pixel sizes differ: {sorted(str(s) for s in sizes)}; the model takes the most frequent one")
-    elif pairs[0].image.ndim == 3 and sizes == {None}:
+        counts = ", ".join(f"{pixel_size_text(size)} in {n}" for size, n in sizes.most_common())
+        out.append(f"pixel sizes differ between images: {counts}; the model takes the most frequent one")
+    elif pairs[0].image.ndim == 3 and None in sizes:
         out.append(
             "the volumes do not say how far apart their planes are: taken to be one pixel; "
             "set it in the images (Fiji: Image > Properties), cells are told apart by their shape"

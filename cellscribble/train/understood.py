@@ -47,11 +47,3 @@ def describe(pair: Pair, names: Sequence[str]) -> dict[str, Any]:
     n_labelled = int((pair.scribbles.data != UNLABELLED).sum()) if pair.scribbles else 0
     row["labelled_share"] = n_labelled / pair.image.n_pixels
     return row
-
-
-def pixel_size_text(size: Sequence[float] | None) -> str:
-    """ "0.325 µm", "0.28 x 0.13 x 0.13 µm" or "unknown"."""
-    if size is None:
-        return "unknown"
-    values = [f"{v:.3g}" for v in size]
-    return f"{values[0] if len(set(values)) == 1 else ' x '.join(values)} µm"

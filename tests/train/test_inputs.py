@@ -6,9 +6,10 @@ import roifile
 import tifffile
 
 from cellscribble.core.errors import InputError
+from cellscribble.core.volume import pixel_size_text
 from cellscribble.io import tiff_read
 from cellscribble.train.inputs import open_training_set, samples_of
-from cellscribble.train.understood import describe, pixel_size_text
+from cellscribble.train.understood import describe
 from tests.conftest import make_balls, make_disks
 from tests.train.folders import save_disks, save_kind, save_pair
 
@@ -124,7 +125,10 @@ def test_the_pixel_size_of_most_images_is_taken_and_others_are_warned_of(tmp_pat
         save_pair(tmp_path, name, disks.image.data[0], disks.scribbles, **tiff)
     data = opened(tmp_path)
     assert data.pixel_size_um == pytest.approx((0.5, 0.5))
-    assert any("pixel sizes differ" in w for w in data.warnings)
+    assert (
+        "pixel sizes differ between images: 0.5 µm in 2, 0.2 µm in 1; the model takes the most frequent one"
+        in data.warnings
+    )
     assert [pixel_size_text(s) for s in (None, (0.5, 0.5), (1, 0.25, 0.25))] == [
         "unknown",
         "0.5 µm",
