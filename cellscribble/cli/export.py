@@ -25,9 +25,7 @@ Examples:
 @click.command(epilog=EPILOG)
 @click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Model file. [default: RUN/model.onnx]")
-@click.option(
-    "--int8", is_flag=True, help=f"A model for CPUs, up to twice as fast. [default of -o: RUN/{INT8_FILE}]"
-)
+@click.option("--int8", is_flag=True, help=f"A model for CPUs, up to twice as fast. [default of -o: RUN/{INT8_FILE}]")
 @click.option("--name", help="What the model is called. [default: as the run]")
 @click.option("--licence", "license", metavar="TEXT", help="Under which others may use it, such as CC-BY-4.0.")
 @click.option("--citation", metavar="TEXT", help="What its users are to cite. [default: the method's paper]")
