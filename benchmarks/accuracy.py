@@ -150,6 +150,8 @@ def _plain(value: Any) -> Any:
 
 def _setting(pair: str) -> tuple[str, Any]:
     key, _, text = pair.partition("=")
+    if text in ("true", "false"):
+        return key, text == "true"
     for kind in (int, float):
         try:
             return key, kind(text)
