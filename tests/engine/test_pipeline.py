@@ -155,8 +155,9 @@ def test_what_is_read_ahead_can_be_cancelled_and_what_the_network_has_cannot(tmp
         futures = [pipeline.submit(see, k) for k in range(4)]
         while not (network.now and read.n_done == 4):
             time.sleep(0.001)
-        assert [future.cancel() for future in futures] == [False, True, True, True]
-    assert futures[0].result() == "done"
+        asked = [future for future in futures if not future.cancel()]
+    # Which one it is depends on who read first.
+    assert [future.result() for future in asked] == ["done"]
     assert (network.n_done, decide.n_done) == (1, 1)
 
 
