@@ -7,8 +7,9 @@ inverted grey, placed by a seeded draw; --share leaves the rest empty. `cellscri
 of its own, so that its peak memory is that of the operating system. Before and after it the bare ONNX
 Runtime session runs on blocks of the same image that lie in memory, halo and all: all cores on one block at
 a time, and one core a block; the faster of the two is what the ratio is taken of. Pixels are those that are
-kept, without halo. The last three figures are seconds of the processor a kept Mpixel, and their ratio: a computer that
-others use too slows the clock's ratio more than theirs.
+kept, without halo. Both use the model that `predict` takes on a processor, the one in 8 bits where there is one, or
+with --float32 the float model. The last three figures are seconds of the processor a kept Mpixel, and their ratio: a
+computer that others use too slows the clock's ratio more than theirs.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from cellscribble.bundle import Model, open_model
 from cellscribble.core.blocks import BlockGrid, Slices, padded_block, read_padded
 from cellscribble.core.intensity import fit_intensity
 from cellscribble.infer.blockwise import DEFAULT_BLOCK_PX
-from cellscribble.infer.find_model import find_model
+from cellscribble.infer.find_model import find_model, open_for
 from cellscribble.infer.runner import Runner, usable_cores
 from cellscribble.io.images import list_images, open_image
 from cellscribble.io.ome_zarr import build_pyramid, create_ome_zarr
@@ -130,7 +131,9 @@ sys.exit(code)
 
 
 def rows(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    model = open_model(find_model(arguments.model))
+    path_of_model = find_model(arguments.model)
+    model = open_model(path_of_model) if arguments.float32 else open_for("cpu", path_of_model)
+    more = ["--float32"] if arguments.float32 else []
     for n_mpixel in arguments.mpixel:
         side_px = round((n_mpixel * 1e6) ** 0.5 / 1024) * 1024
         path = arguments.work / f"mosaic_{side_px}_{arguments.share:g}.zarr"
@@ -138,7 +141,7 @@ def rows(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
             write_mosaic(path, arguments.data, side_px, arguments.share)
         blocks, n_kept = bare_blocks(path, model)
         before = [bare_speed(model, blocks, n_kept, each_core=each) for each in (False, True)]
-        seconds, busy, peak = predict(path, model)
+        seconds, busy, peak = predict(path, model, more)
         after = [bare_speed(model, blocks, n_kept, each_core=each) for each in (False, True)]
         (all_cores, _), (each_core, bare_busy) = np.mean([before, after], axis=0).tolist()
         n_mpixel = side_px**2 / 1e6
@@ -146,6 +149,7 @@ def rows(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
         group = zarr.open_group(str(path.with_name(f"{path.stem}_labels.zarr")), mode="r")
         yield {
             "side_px": side_px,
+            "arithmetic": model.metadata.precision,
             "share": arguments.share,
             "bare_all_cores": round(all_cores, 3),
             "bare_core_each": round(each_core, 3),
@@ -168,6 +172,7 @@ def main() -> None:
     parser.add_argument("--mpixel", type=float, nargs="+", default=[64])
     parser.add_argument("--share", type=float, default=1.0, help="of the image that is not empty")
     parser.add_argument("--model", default="nuclei_fluorescence")
+    parser.add_argument("--float32", action="store_true", help="the float model, as `predict --float32`")
     parser.add_argument("--out", type=Path, help="append the rows to this CSV")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)

@@ -4,18 +4,20 @@
         --mosaic MOSAIC --out operations.csv
 
 The networks, on one thread of ONNX Runtime: the shipped model and the first model behind each --trained (models for
-fluorescence as `cellscribble train` and `accuracy.py --keep` leave them), in float32 and in int8 as `cellscribble
-export --int8` makes it, fitted to training images; and the light network in 3D with random weights. With openvino
+fluorescence as `cellscribble train` and `accuracy.py --keep` leave them), in float32 and in int8 as every export
+makes it, fitted to training images; and the light network in 3D with random weights. With openvino
 installed each float network runs there too. Pixels are those that are kept of a tile, its halo (the network's
 receptive field) costs; a network that can leaves it out of its decoder. Variants take turns, and the least of --rounds
 counts, since other programs may be at work. All models are scored, by the mean over the images of dsb_fluo/val of the
 IoU of the foreground with masks drawn by hand. --mosaic is an OME-Zarr as `engine.py` makes it: the first model of
-each name then segments it by `cellscribble predict`, all cores, reading, objects and writing and all.
+each name then segments it by `cellscribble predict`, all cores, reading, objects and writing and all: in int8 where
+the model may be, which is what `predict` takes, and the float model.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +29,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+import zarr
 from engine import predict
 from onnx import numpy_helper
 from table import append_row
@@ -69,7 +72,7 @@ def random_light_3d(like: ModelMetadata, folder: Path) -> Model:
 
 
 def in_8_bits(model: Model, tiles: Tiles, path: Path) -> Model | None:
-    """None where `cellscribble export --int8` would refuse it, which is said."""
+    """None where an export would leave it out, which is said."""
     try:
         return to_int8(model, tiles, path)[0]
     except ModelError as error:
@@ -174,10 +177,16 @@ def tell_whole_run(who: str, model: Model, mosaic: Path) -> None:
     mpixel = open_image(mosaic).n_pixels / 1e6
     seconds, busy, peak_mib = predict(mosaic, model)
     print(
-        f"{who}: the whole predict of {mpixel:.0f} Mpixel {seconds:.1f} s, {mpixel / seconds:.3f} Mpixel/s, "
-        f"processor {busy:.0f} s, {peak_mib:.0f} MiB",
+        f"{who}, {model.metadata.precision}: the whole predict of {mpixel:.0f} Mpixel {seconds:.1f} s, "
+        f"{mpixel / seconds:.3f} Mpixel/s, processor {busy:.0f} s, {peak_mib:.0f} MiB, {n_objects(mosaic)} objects",
         flush=True,
     )
+
+
+def n_objects(mosaic: Path) -> int:
+    """That `predict` found."""
+    group = zarr.open_group(str(mosaic.with_name(f"{mosaic.stem}_labels.zarr")), mode="r")
+    return int(group.attrs["cellscribble"]["n_objects"])
 
 
 def main() -> None:
@@ -215,7 +224,10 @@ def main() -> None:
             show(rows(who, models[0], int8, arguments.tiles, arguments.rounds))
             tell_scores(who, models, int8, images, labels)
             if arguments.mosaic:
-                tell_whole_run(who, models[0], arguments.mosaic)
+                alone = Path(folder) / f"{who}_float32.onnx"
+                shutil.copy(models[0].path, alone)
+                for model in filter(None, (int8, open_model(alone))):
+                    tell_whole_run(who, model, arguments.mosaic)
         show(rows("light 3D", random_light_3d(shipped.metadata, Path(folder)), None, [64], arguments.rounds))
 
 

@@ -5,7 +5,8 @@
 RUN is a run folder of `cellscribble train` with its exported model, MOSAIC an OME-Zarr as `engine.py` makes it. Both
 use the same weights and all cores. MONAI gets the image in memory, normalised, and leaves its probability in
 memory; its time is that of the inferer alone. Ours is the whole program: start, reading, network, objects,
-pyramid, writing; with --classes it leaves out the objects, as MONAI does. MONAI's windows are tried with overlap and
+pyramid, writing; with --classes it leaves out the objects, as MONAI does. It takes the run's int8 model, as it does
+for everybody on a processor, and with --float32 the float model. MONAI's windows are tried with overlap and
 without: 0.25 is its own default and what is needed where objects must not break at the windows' borders. Needs
 `pip install monai`.
 """
@@ -62,6 +63,7 @@ def main() -> None:
     rows: list[tuple[str, int | str, float | str, float]] = [
         ("cellscribble predict", "", "", ours_s),
         ("predict --classes", "", "", predict(arguments.mosaic, model, ["--classes"])[0]),
+        ("predict --float32", "", "", predict(arguments.mosaic, model, ["--float32"])[0]),
     ]
     for window_px in arguments.windows:
         rows += [

@@ -32,8 +32,8 @@ SCHEMA = 1
 
 FLOAT32, INT8 = "float32", "int8"
 
-MODEL_FILE = "model.onnx"
-"""In the folder of a run or of a shipped model."""
+MODEL_FILE, INT8_FILE = "model.onnx", "model_int8.onnx"
+"""In the folder of a run or of a shipped model: the model, and where there is one the same network in 8 bits."""
 
 TRIM = "trim"
 """The input that need not be given."""
@@ -68,6 +68,7 @@ class ModelMetadata:
     graph_cut : settings of the cut that decides what is cell (cellscribble.segment.graph_cut); None where
         each pixel decides by itself
     precision : {"float32", "int8"}, of the network's arithmetic; its input and output are float32 either way
+    made_of : of an int8 model the sha256 of the float model that it was made of; else empty
     method, config, seed, versions, data_hashes, command, created : how the model came to be
     holdout : score on held-out strokes with its interval; None if there were too few strokes
     license, citation : of the model
@@ -93,6 +94,7 @@ class ModelMetadata:
     edge_threshold: float | None = None
     graph_cut: dict[str, Any] | None = None
     precision: str = FLOAT32
+    made_of: str = ""
     method: str = ""
     config: dict[str, Any] = field(default_factory=dict)
     seed: int | None = None
@@ -141,6 +143,8 @@ class ModelMetadata:
             del plain["graph_cut"]  # older versions read a model that does not cut
         if self.precision == FLOAT32:
             del plain["precision"]  # as above
+        if not self.made_of:
+            del plain["made_of"]  # as above
         return json.dumps(plain, ensure_ascii=False, allow_nan=False)
 
     @classmethod
@@ -174,6 +178,11 @@ class Model:
     path: Path
     metadata: ModelMetadata
     sha256: str
+
+
+def int8_path(path: Path) -> Path:
+    """Where the int8 model of a float model lies: model_int8.onnx beside model.onnx."""
+    return path.with_stem(f"{path.stem}_int8")
 
 
 def open_model(path: str | Path) -> Model:

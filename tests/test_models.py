@@ -1,5 +1,6 @@
 """The models that come with the program do what their cards say."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from cellscribble.bundle import open_model
 from cellscribble.demo import find_example
-from cellscribble.infer.find_model import find_model, shipped_models
+from cellscribble.infer.find_model import find_model, open_for, shipped_models
 from cellscribble.infer.predict import predict
 from cellscribble.io.images import list_images, open_image
 from cellscribble.metrics.scores import evaluate
@@ -26,6 +27,7 @@ def test_every_shipped_model_has_a_card_with_its_own_figures():
         assert metadata.license
         assert metadata.license in card
         assert (Path(path).parent / "card.png").exists()
+        assert open_for("cpu", path).metadata == replace(metadata, precision="int8", made_of=open_model(path).sha256)
 
 
 @pytest.mark.slow
@@ -34,11 +36,14 @@ def test_every_shipped_model_has_a_card_with_its_own_figures():
 )
 def test_a_shipped_model_finds_the_nuclei_of_the_example(name, images, least):
     example = find_example(images)
-    model = open_model(find_model(name))
-    scores = []
-    for path in list_images(example.test_images):
-        labels = np.asarray(predict(open_image(path), model).labels)
-        truth = np.asarray(open_image(example.test_labels / f"{path.stem}.tif").data[0])
-        scores.append(evaluate(labels, truth))
-    assert np.mean([s.iou for s in scores]) > least
-    assert np.mean([s.mean_dice_per_truth for s in scores]) > least
+    ious = []
+    for model in (open_model(find_model(name)), open_for("cpu", find_model(name))):
+        scores = []
+        for path in list_images(example.test_images):
+            labels = np.asarray(predict(open_image(path), model).labels)
+            truth = np.asarray(open_image(example.test_labels / f"{path.stem}.tif").data[0])
+            scores.append(evaluate(labels, truth))
+        ious.append(np.mean([s.iou for s in scores]))
+        assert ious[-1] > least
+        assert np.mean([s.mean_dice_per_truth for s in scores]) > least
+    assert abs(ious[1] - ious[0]) < 0.005

@@ -18,10 +18,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from cellscribble.bundle import Model, open_model
+from cellscribble.bundle import MODEL_FILE, Model
 from cellscribble.core.errors import InputError, MissingExtraError
 from cellscribble.core.volume import ImageVolume
-from cellscribble.infer.find_model import find_model
+from cellscribble.infer.find_model import find_model, open_for
 from cellscribble.infer.predict import predict as predict_image
 from cellscribble.infer.runner import Runner
 from cellscribble.io.axes import check_axes, plan_axes, to_canonical
@@ -114,7 +114,7 @@ def train(
     """
     # Only here: predicting needs no torch.
     from cellscribble.config import load_config
-    from cellscribble.export.onnx import export
+    from cellscribble.export.int8 import export_both
     from cellscribble.train.inputs import open_training_set
     from cellscribble.train.run import train as train_run
     from cellscribble.train.start import check_run
@@ -136,8 +136,8 @@ def train(
         training_set = open_training_set(*places)
     reporter = _Reporter(task)
     result = train_run(training_set, config, Path(out), reporter)
-    written, _ = export(result.folder, result.folder / "model.onnx", overwrite=True, tell=reporter.part)
-    return str(written.path.absolute())
+    written = export_both(result.folder, result.folder / MODEL_FILE, overwrite=True, tell=reporter.part)
+    return str(written.model.path.absolute())
 
 
 class _Reporter:
@@ -174,7 +174,7 @@ def _stamp(path: Path) -> tuple[Path, int]:
 @lru_cache(maxsize=1)
 def _warm(path: Path, modified_ns: int) -> tuple[Model, Runner]:
     """The model and its session, loaded anew only for another file, or the same one written again."""
-    model = open_model(path)
+    model = open_for("auto", path)
     return model, Runner(model)
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from cellscribble.bundle import Model, open_model
+from cellscribble.bundle import INT8, Model, open_model
 from cellscribble.cli.output import emit, holdout_words, shorten
-from cellscribble.infer.find_model import find_model
+from cellscribble.infer.find_model import find_model, open_for
 from cellscribble.infer.fit import format_um
 
 EPILOG = """\b
@@ -57,6 +57,7 @@ def _rows(model: Model) -> list[tuple[str, str]]:
         ("pixel size", format_um(meta.pixel_size_um)),
         ("intensity", intensity),
         ("precision", meta.precision),
+        ("in 8 bits", _in_8_bits(model)),
         ("stride, halo", f"{_px(meta.stride_multiple)}, {_px(meta.halo_px)} px"),
         ("segmenter", f"{meta.segmenter} {_pairs(meta.segmenter_parameters)}".strip()),
         ("graph cut", _pairs(meta.graph_cut) if meta.graph_cut else "none"),
@@ -72,6 +73,13 @@ def _rows(model: Model) -> list[tuple[str, str]]:
         ("licence", meta.license or "not given"),
         ("citation", meta.citation or "not given"),
     ]
+
+
+def _in_8_bits(model: Model) -> str:
+    if model.metadata.precision == INT8:
+        return f"of the float model {model.metadata.made_of[:12] or 'unknown'}"
+    beside = open_for("cpu", model.path)
+    return "no model" if beside.path == model.path else f"{beside.path.name}, for processors"
 
 
 def _data(hashes: Mapping[str, str]) -> str:

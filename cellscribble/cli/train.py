@@ -7,13 +7,18 @@ import shlex
 from collections import Counter
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from cellscribble.bundle import MODEL_FILE
+from cellscribble.cli.export import int8_words
 from cellscribble.cli.output import Bar, emit, holdout_words, is_guessing, progress_bar, say, shorten, warn
 from cellscribble.cli.shared_options import budget_options, training_options
 from cellscribble.methods.registry import DEFAULT_METHOD, METHODS
+
+if TYPE_CHECKING:
+    from cellscribble.export.int8 import Exported
 
 
 @click.command()
@@ -42,7 +47,7 @@ def command(
     """
     spin_briefly()
     from cellscribble.config import load_config
-    from cellscribble.export.onnx import export
+    from cellscribble.export.int8 import export_both
     from cellscribble.train.inputs import open_training_set
     from cellscribble.train.run import train
     from cellscribble.train.start import check_run, choose_run_folder, resumed_config
@@ -63,12 +68,12 @@ def command(
     try:
         with progress_bar("training") as reporter.bar:
             result = train(training_set, config, folder, reporter, resume=resume)
-            model, comparisons = export(folder, folder / "model.onnx", overwrite=True, tell=reporter.part)
+            exported = export_both(folder, folder / MODEL_FILE, overwrite=True, tell=reporter.part)
     except KeyboardInterrupt:
         say(how_to_go_on(folder, images, scribbles, labels))
         raise
-    worst = max(c.largest_difference for c in comparisons)
-    report_result(result, model, worst)
+    report_result(result, exported)
+    model = exported.model
     if as_json:
         emit("done", model=model.path, run=folder, score=result.score, interrupted=result.interrupted)
     if training_set.failures:
@@ -150,7 +155,7 @@ def report_understood(training_set: Any) -> None:
 MAX_ROWS = 12
 
 
-def report_result(result: Any, model: Any, worst: float) -> None:
+def report_result(result: Any, exported: Exported) -> None:
     """Print how it ended."""
     if result.interrupted:
         say(f"stopped after epoch {result.n_epochs}; the best state so far was exported (go on with --resume)")
@@ -164,7 +169,10 @@ def report_result(result: Any, model: Any, worst: float) -> None:
                 f"{result.folder / 'understood.png'} whether they were read as meant; train longer, or draw more"
             )
     say(f"edges lie at probability {result.calibration.edge_level:.2f} of the raw network; built into the model")
+    worst, model = max(c.largest_difference for c in exported.comparisons), exported.model
     say(f"torch and ONNX Runtime differ by {worst:.1e} at most")
+    if words := int8_words(exported):
+        say(words)
     say(f"pictures: {result.folder / 'curves.png'}, {result.folder / 'seen.png'}")
     say(f"model: {model.path}")
     level = model.metadata.config["level"]

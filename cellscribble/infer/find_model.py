@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from cellscribble.bundle import MODEL_FILE
+from cellscribble.bundle import FLOAT32, MODEL_FILE, Model, int8_path, open_model
 from cellscribble.core.errors import ModelError
+from cellscribble.infer.runner import cuda_device_present
 
 CONFIG_FILE = "config.json"
 SEARCH_DEPTH = 5
@@ -47,6 +48,24 @@ def find_model(choice: str | Path | None = None, folder: str | Path = ".") -> Pa
     if str(choice) in shipped:
         return shipped[str(choice)]
     raise ModelError(f"there is no model file, run folder or shipped model {str(choice)!r}. {_offer()}")
+
+
+def open_for(device: str, path: Path) -> Model:
+    """The model `path` as it is fastest on a device: on a processor its int8 form, where that lies beside it.
+
+    An int8 model that was made of another file (the model was trained or exported anew) is not taken.
+
+    Raises
+    ------
+    ModelError
+        As `open_model`, of the one or the other.
+    """
+    model, beside = open_model(path), int8_path(path)
+    on_cuda = device == "cuda" or (device == "auto" and cuda_device_present())
+    if on_cuda or model.metadata.precision != FLOAT32 or not beside.is_file():
+        return model
+    int8 = open_model(beside)
+    return int8 if int8.metadata.made_of == model.sha256 else model
 
 
 def find_runs(folder: Path) -> list[Path]:

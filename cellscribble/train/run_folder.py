@@ -7,7 +7,7 @@ tiles.npz       a few real tiles, normalised, on which an export is checked
 averages.npz    the method's averages of its predictions, if it makes any (`io.averages`)
 last.pt best.pt history.csv calibration.json
 understood.png understood.json curves.png seen.png
-model.onnx
+model.onnx and, for processors, model_int8.onnx
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -18,9 +19,9 @@ from cellscribble.core.errors import ModelError, OutputError
 from cellscribble.core.intensity import fit_intensity
 from cellscribble.core.volume import ImageVolume
 from cellscribble.export import onnx as float_export
-from cellscribble.export.int8 import changed_share, export_int8, float_nodes, to_int8
+from cellscribble.export.int8 import changed_share, export_both, float_nodes, to_int8
 from cellscribble.infer.blockwise import predict_probability
-from cellscribble.infer.find_model import find_model
+from cellscribble.infer.find_model import find_model, open_for
 from cellscribble.infer.runner import Runner
 from cellscribble.io.images import list_images, open_image
 from cellscribble.train.run import train
@@ -76,8 +77,9 @@ def test_unseen_images_are_decided_as_by_the_float_model(int8):
 
 
 def test_the_metadata_is_that_of_the_float_model_but_for_the_precision(int8):
-    assert int8[0].metadata == dataclasses.replace(SHIPPED.metadata, precision="int8")
+    assert int8[0].metadata == dataclasses.replace(SHIPPED.metadata, precision="int8", made_of=SHIPPED.sha256)
     assert int8[0].sha256 != SHIPPED.sha256
+    assert not {"precision", "made_of"} & json.loads(SHIPPED.metadata.to_json()).keys()
 
 
 def test_the_ends_of_the_network_stay_float_and_weights_have_seven_bits(int8):
@@ -135,43 +137,88 @@ def test_an_int8_model_can_be_adapted(int8, tmp_path):
     assert (inside & (disks.mask > 0)).sum() / (inside | (disks.mask > 0)).sum() > 0.7
 
 
-def test_a_run_is_exported_by_the_command_line(run, capsys):
-    assert cellscribble(["export", str(run), "--int8", "--licence", "CC0-1.0", "--json"]) == 0
+def test_a_run_is_exported_with_its_int8_model(run, capsys):
+    assert cellscribble(["export", str(run), "--licence", "CC0-1.0", "--json"]) == 0
     captured = capsys.readouterr()
-    done = json.loads(captured.out)
-    out = run / "model_int8.onnx"
-    assert done["model"] == str(out)
-    assert 0 <= done["changed_share"] <= 1e-3
-    assert f"int8: {done['changed_share']:.3%} of the pixels of the training tiles" in captured.err
+    done, (model, out) = json.loads(captured.out), (run / "model.onnx", run / "model_int8.onnx")
+    assert (done["model"], done["int8"]["model"]) == (str(model), str(out))
+    assert 0 <= done["int8"]["changed_share"] <= 1e-3
+    said = f"model_int8.onnx; {done['int8']['changed_share']:.3%} of the pixels of the training tiles"
+    assert said in captured.err
     metadata = open_model(out).metadata
     assert (metadata.precision, metadata.license, metadata.name) == ("int8", "CC0-1.0", "nuclei")
-    assert not (run / "model.onnx").exists()
+    assert metadata.made_of == open_model(model).sha256
     assert cellscribble(["info", str(out)]) == 0
     assert "precision     int8" in capsys.readouterr().out
+    assert cellscribble(["info", str(model)]) == 0
+    assert "in 8 bits     model_int8.onnx, for processors" in capsys.readouterr().out
+    model.unlink()
     before = out.read_bytes()
-    with pytest.raises(OutputError, match="exists already; give --overwrite"):
-        export_int8(run, out)
-    assert export_int8(run, out, overwrite=True)[2] == done["changed_share"]
+    with pytest.raises(OutputError, match=r"model_int8\.onnx exists already; give --overwrite"):
+        export_both(run, model)
+    assert not model.exists()
+    assert export_both(run, model, overwrite=True).changed_share == done["int8"]["changed_share"]
     assert len(out.read_bytes()) > 0.9 * len(before)
 
 
-def test_a_network_that_cannot_decide_is_refused_and_not_written(run, tmp_path):
+def test_a_network_that_cannot_decide_stays_float(run, tmp_path, capsys):
     # The bias of the class is moved so that half of the pixels lie just below and half just above the decision.
     float_model, _ = float_export.export(run, tmp_path / "float.onnx")
     background, cell = np.median(Runner(float_model, "cpu")(load_tiles(run)[0]), axis=(1, 2))
     tensors = torch.load(run / "best.pt", weights_only=True)
     tensors["network"]["classify.bias"][1] -= float(np.log(cell / background))
     torch.save(tensors, run / "best.pt")
-    out = run / "model_int8.onnx"
-    with pytest.raises(
-        ModelError, match=r"int8 decides \d+\.\d\d% of the pixels of the training tiles .*allowed 0\.1%"
-    ):
-        export_int8(run, out)
-    assert not list(run.glob("*.onnx")) + list(run.glob(".partial*"))
-    out.write_bytes(b"older")
-    with pytest.raises(ModelError, match="use the float model"):
-        export_int8(run, out, overwrite=True)
-    assert out.read_bytes() == b"older"
+    # What was made of an older state of the run goes.
+    (run / "model_int8.onnx").write_bytes(b"older")
+    assert cellscribble(["export", str(run), "--overwrite", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["int8"] is None
+    (words,) = [line for line in captured.err.splitlines() if "int8" in line]
+    assert re.match(r"int8 decides \d+\.\d\d% of the pixels of the training tiles .*allowed 0\.1%", words)
+    assert [path.name for path in run.glob("*.onnx")] == ["model.onnx"]
+    assert not list(run.glob(".partial*"))
+
+
+def test_a_processor_takes_the_int8_model_that_was_made_of_this_one(int8, tmp_path, monkeypatch):
+    model, beside = tmp_path / "model.onnx", tmp_path / "model_int8.onnx"
+    shutil.copy(SHIPPED.path, model)
+    assert open_for("cpu", model).path == model
+    shutil.copy(int8[0].path, beside)
+    assert open_for("cpu", model).path == open_for("cpu", beside).path == beside
+    assert open_for("cuda", model).path == model
+    for there, expected in ((False, beside), (True, model)):
+        monkeypatch.setattr("cellscribble.infer.find_model.cuda_device_present", lambda there=there: there)
+        assert open_for("auto", model).path == expected
+    # Exported anew under another name: another file, of which this int8 model was not made.
+    proto = onnx.load(str(model))
+    onnx.helper.set_model_props(
+        proto, {"cellscribble": dataclasses.replace(SHIPPED.metadata, name="another").to_json()}
+    )
+    onnx.save(proto, str(model))
+    assert open_for("cpu", model).path == model
+    beside.write_bytes(b"torn")
+    with pytest.raises(ModelError, match=r"model_int8\.onnx"):
+        open_for("cpu", model)
+
+
+def test_predict_says_which_arithmetic_made_the_labels(int8, tmp_path, capsys):
+    shutil.copy(SHIPPED.path, tmp_path / "model.onnx")
+    shutil.copy(int8[0].path, tmp_path / "model_int8.onnx")
+    path = tmp_path / "cells.tif"
+    tifffile.imwrite(path, np.asarray(open_image(list_images(NUCLEI / "test_images")[0]).data)[0])
+    command = ["predict", str(path), "-m", str(tmp_path / "model.onnx"), "--device", "cpu"]
+    found = {}
+    for name, more in (("int8", []), ("float", ["--float32"]), ("named", ["-m", str(int8[0].path)])):
+        assert cellscribble([*command, "-o", str(tmp_path / name), *more]) == 0
+        assert ("in 8 bits for the processor, model_int8.onnx" in capsys.readouterr().err) == (name == "int8")
+        record = json.loads((tmp_path / name / "cells_labels.json").read_text())
+        found[name] = record["model"]["sha256"], tifffile.imread(tmp_path / name / "cells_labels.tif")
+    assert found["float"][0] == SHIPPED.sha256
+    assert found["int8"][0] == found["named"][0] == int8[0].sha256
+    np.testing.assert_array_equal(found["int8"][1], found["named"][1])
+    differ = (found["int8"][1] > 0) != (found["float"][1] > 0)
+    assert found["float"][1].max() > 0
+    assert differ.mean() < 1e-3
 
 
 def test_volumes_and_what_is_int8_already_are_refused(int8, tmp_path):
