@@ -54,7 +54,7 @@ def find_basins(
         slice(1 + (low > 0), n + 1 - (low + n < whole))
         for low, n, whole in zip(origin, height.shape, shape, strict=True)
     )
-    unseen = np.flatnonzero(~_region(framed.shape, seen).take(pixels))
+    unseen = place.take(np.flatnonzero(_beyond(flat.reshape(framed.shape), seen)))
     to[unseen] = unseen
     del place
     end = follow(to)
@@ -62,7 +62,7 @@ def find_basins(
     block = tuple(slice(s.start + 1, s.stop + 1) for s in own)
     in_block = _region(framed.shape, block).take(pixels)
     mine = np.flatnonzero(in_block)
-    ends, basin = _number(len(pixels), end.take(mine))
+    ends, basin, runs = _number(len(pixels), end.take(mine))
     inside = in_block[ends]
     leaves = np.flatnonzero(~in_block.take(to.take(mine)))
     exits = pixels[to[mine[leaves]]]
@@ -70,10 +70,11 @@ def find_basins(
     summit = np.where(inside, pixels[ends], _highest_exits(flat, exits, basin[leaves], len(ends)))
     pixels = pixels.take(mine)
     first = np.zeros(len(ends), np.int64)
-    first[basin[::-1]] = pixels[::-1]
+    # The first run of a basin is the last that is written.
+    first[basin[runs[::-1]]] = pixels[runs[::-1]]
     numbers = np.zeros(framed.shape, np.int32)
     numbers.ravel()[pixels] = basin + 1
-    pairs, neck = _borders(numbers, flat, pixels, len(ends))
+    pairs, neck = _borders(numbers, flat, pixels, basin, len(ends))
     at_edge = np.flatnonzero(_touches_others(numbers, block, origin, shape))
 
     def position(pixel: Ints) -> Ints:
@@ -85,7 +86,7 @@ def find_basins(
         summit=position(summit),
         height=flat[summit],
         inside=inside,
-        size=np.bincount(basin, minlength=len(ends)),
+        size=_sizes(basin, runs, len(ends)),
         first=position(first),
         votes=np.zeros((len(ends), 0), np.int64),
         pairs=pairs,
@@ -101,14 +102,32 @@ def _region(shape: Sequence[int], slices: tuple[slice, ...]) -> npt.NDArray[np.b
     return region.ravel()
 
 
-def _number(n: int, end: Ints) -> tuple[Ints, npt.NDArray[np.int32]]:
-    """The different ones of the `end`s 0..n-1 in order, and for each which of them it is."""
+def _beyond(height: npt.NDArray[np.int32], seen: tuple[slice, ...]) -> npt.NDArray[np.bool_]:
+    """Flat, of the framed window: foreground outside of the slices."""
+    beyond = np.zeros(height.shape, bool)
+    for axis, s in enumerate(seen):
+        to, of = np.moveaxis(beyond, axis, 0), np.moveaxis(height, axis, 0)
+        for part in (slice(0, s.start), slice(s.stop, None)):
+            to[part] = of[part] > 0
+    return beyond.ravel()
+
+
+def _number(n: int, end: Ints) -> tuple[Ints, npt.NDArray[np.int32], Ints]:
+    """The different ones of the `end`s 0..n-1 in order, for each which of them it is, and where runs of one begin."""
+    new = np.ones(len(end), bool)
+    np.not_equal(end[1:], end[:-1], out=new[1:])
+    runs = np.flatnonzero(new)
     is_end = np.zeros(n, bool)
-    is_end[end] = True
+    is_end[end[runs]] = True
     ends = np.flatnonzero(is_end)
     number = np.empty(n, np.int32)
     number[ends] = np.arange(len(ends), dtype=np.int32)
-    return ends, number.take(end)
+    return ends, np.repeat(number.take(end[runs]), np.diff(runs, append=len(end))), runs
+
+
+def _sizes(basin: npt.NDArray[np.int32], runs: Ints, n: int) -> Ints:
+    sizes = np.bincount(basin[runs], np.diff(runs, append=len(basin)), minlength=n)
+    return np.asarray(sizes, np.int64)
 
 
 def _highest_exits(flat: npt.NDArray[np.int32], exits: Ints, basin: npt.NDArray[np.int32], n: int) -> Ints:
@@ -141,7 +160,7 @@ def _touches_others(
 
 
 def _borders(
-    numbers: npt.NDArray[np.int32], height: npt.NDArray[np.int32], pixels: Ints, n: int
+    numbers: npt.NDArray[np.int32], height: npt.NDArray[np.int32], pixels: Ints, basin: npt.NDArray[np.int32], n: int
 ) -> tuple[Ints, npt.NDArray[np.int32]]:
     """Pairs of basins 0..n-1 that share a face of a pixel, each once, with their highest border point.
 
@@ -149,7 +168,7 @@ def _borders(
     the flat positions that have a number.
     """
     flat, pairs, necks = numbers.ravel(), [], []
-    own = flat.take(pixels)
+    own = basin + 1
     for stride in strides_of(numbers.shape):
         beside = flat[stride:].take(pixels)
         meet = np.flatnonzero((beside != own) & (beside > 0))
