@@ -63,7 +63,7 @@ TEST = [
 # `predict -m NAME` and `fiji-install` find them wherever CellScribble is installed.
 SHIPPED = {
     "cellscribble.examples": ["README.md", "*.csv", "*/*/*.tif", "*/*/*.png", "*/README.md", "*/*.cppipe", "*/*.zip"],
-    "cellscribble.models": ["README.md", "*/*.onnx", "*/README.md", "*/card.png"],
+    "cellscribble.models": ["README.md", "*/model.onnx", "*/model_int8.onnx", "*/README.md", "*/card.png"],
     "cellscribble.plugins": ["README.md", "fiji/*", "*/*.py"],
 }
 
