@@ -119,6 +119,12 @@ def predict(path: Path, model: Model, more: Sequence[str] = ()) -> tuple[float, 
     return seconds, busy, peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 
+def found_in(path: Path) -> dict[str, Any]:
+    """What `predict` wrote down of its result for an image: its objects, its blocks."""
+    group = zarr.open_group(str(path.with_name(f"{path.stem}_labels.zarr")), mode="r")
+    return dict(group.attrs["cellscribble"])
+
+
 STARTER = """
 import resource, subprocess, sys, time
 began = time.perf_counter()
@@ -146,7 +152,7 @@ def rows(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
         (all_cores, _), (each_core, bare_busy) = np.mean([before, after], axis=0).tolist()
         n_mpixel = side_px**2 / 1e6
         speed, busy = n_mpixel / seconds, busy / n_mpixel
-        group = zarr.open_group(str(path.with_name(f"{path.stem}_labels.zarr")), mode="r")
+        found = found_in(path)
         yield {
             "side_px": side_px,
             "arithmetic": model.metadata.precision,
@@ -160,8 +166,8 @@ def rows(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
             "predict_cpu_s": round(busy, 3),
             "cpu_ratio": round(bare_busy / busy, 3),
             "peak_mib": round(peak),
-            "n_objects": group.attrs["cellscribble"]["n_objects"],
-            "empty": group.attrs["cellscribble"]["blocks"]["empty"],
+            "n_objects": found["n_objects"],
+            "empty": found["blocks"]["empty"],
         }
 
 

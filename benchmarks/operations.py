@@ -17,7 +17,6 @@ the model may be, which is what `predict` takes, and the float model.
 from __future__ import annotations
 
 import argparse
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -29,8 +28,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-import zarr
-from engine import predict
+from engine import found_in, predict
 from onnx import numpy_helper
 from table import append_row
 
@@ -173,20 +171,15 @@ def tell_scores(who: str, models: list[Model], int8: Model | None, images: list[
         print(f"{who}, the first in int8: IoU {iou:.4f}; {flipped:.3%} of the pixels differ", flush=True)
 
 
-def tell_whole_run(who: str, model: Model, mosaic: Path) -> None:
+def tell_whole_run(who: str, model: Model, mosaic: Path, more: Sequence[str] = ()) -> None:
     mpixel = open_image(mosaic).n_pixels / 1e6
-    seconds, busy, peak_mib = predict(mosaic, model)
+    seconds, busy, peak_mib = predict(mosaic, model, more)
     print(
         f"{who}, {model.metadata.precision}: the whole predict of {mpixel:.0f} Mpixel {seconds:.1f} s, "
-        f"{mpixel / seconds:.3f} Mpixel/s, processor {busy:.0f} s, {peak_mib:.0f} MiB, {n_objects(mosaic)} objects",
+        f"{mpixel / seconds:.3f} Mpixel/s, processor {busy:.0f} s, {peak_mib:.0f} MiB, "
+        f"{found_in(mosaic)['n_objects']} objects",
         flush=True,
     )
-
-
-def n_objects(mosaic: Path) -> int:
-    """That `predict` found."""
-    group = zarr.open_group(str(mosaic.with_name(f"{mosaic.stem}_labels.zarr")), mode="r")
-    return int(group.attrs["cellscribble"]["n_objects"])
 
 
 def main() -> None:
@@ -224,10 +217,9 @@ def main() -> None:
             show(rows(who, models[0], int8, arguments.tiles, arguments.rounds))
             tell_scores(who, models, int8, images, labels)
             if arguments.mosaic:
-                alone = Path(folder) / f"{who}_float32.onnx"
-                shutil.copy(models[0].path, alone)
-                for model in filter(None, (int8, open_model(alone))):
-                    tell_whole_run(who, model, arguments.mosaic)
+                if int8 is not None:
+                    tell_whole_run(who, int8, arguments.mosaic)
+                tell_whole_run(who, models[0], arguments.mosaic, ["--float32"])
         show(rows("light 3D", random_light_3d(shipped.metadata, Path(folder)), None, [64], arguments.rounds))
 
 

@@ -32,8 +32,8 @@ SCHEMA = 1
 
 FLOAT32, INT8 = "float32", "int8"
 
-MODEL_FILE, INT8_FILE = "model.onnx", "model_int8.onnx"
-"""In the folder of a run or of a shipped model: the model, and where there is one the same network in 8 bits."""
+MODEL_FILE = "model.onnx"
+"""In the folder of a run or of a shipped model; the same network in 8 bits may lie beside it (`int8_path`)."""
 
 TRIM = "trim"
 """The input that need not be given."""
@@ -139,12 +139,10 @@ class ModelMetadata:
     def to_json(self) -> str:
         """The JSON stored under `METADATA_KEY`: NaN as null."""
         plain = _plain(asdict(self))
-        if self.graph_cut is None:
-            del plain["graph_cut"]  # older versions read a model that does not cut
-        if self.precision == FLOAT32:
-            del plain["precision"]  # as above
-        if not self.made_of:
-            del plain["made_of"]  # as above
+        # Older versions read a model that needs none of these.
+        for key, usual in (("graph_cut", None), ("precision", FLOAT32), ("made_of", "")):
+            if plain[key] == usual:
+                del plain[key]
         return json.dumps(plain, ensure_ascii=False, allow_nan=False)
 
     @classmethod

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from cellscribble.bundle import INT8_FILE, MODEL_FILE
+from cellscribble.bundle import MODEL_FILE, int8_path
 from cellscribble.core.errors import InputError, OutputError
 from cellscribble.io.atomic import remove
 from cellscribble.io.images import image_name, list_images, open_image
@@ -86,8 +86,9 @@ def choose_place(out: Path | None, *, overwrite: bool = False) -> Place:
     """
     place = Place(out or (Path(DEFAULT_OUT) if overwrite else _free_folder()))
     if overwrite:
-        for name in (LAST, BEST, MODEL_FILE, INT8_FILE):
-            remove(place.run / name)
+        model = place.run / MODEL_FILE
+        for path in (place.run / LAST, place.run / BEST, model, int8_path(model)):
+            remove(path)
     elif place.folder.exists() and (not place.folder.is_dir() or any(place.folder.iterdir())):
         raise OutputError(f"{place.folder} exists already; give --overwrite, or another folder with -o")
     return place

@@ -10,7 +10,7 @@ import click
 
 from cellscribble.bundle import INT8, Model, open_model
 from cellscribble.cli.output import emit, holdout_words, shorten
-from cellscribble.infer.find_model import find_model, open_for
+from cellscribble.infer.find_model import find_model, int8_of
 from cellscribble.infer.fit import format_um
 
 EPILOG = """\b
@@ -78,8 +78,8 @@ def _rows(model: Model) -> list[tuple[str, str]]:
 def _in_8_bits(model: Model) -> str:
     if model.metadata.precision == INT8:
         return f"of the float model {model.metadata.made_of[:12] or 'unknown'}"
-    beside = open_for("cpu", model.path)
-    return "no model" if beside.path == model.path else f"{beside.path.name}, for processors"
+    int8 = int8_of(model)
+    return "no model" if int8 is None else f"{int8.path.name}, for processors"
 
 
 def _data(hashes: Mapping[str, str]) -> str:

@@ -124,7 +124,7 @@ def to_int8(model: Model, tiles: Tiles, path: Path, *, overwrite: bool = False) 
         if not share <= LARGEST_CHANGE:
             raise ModelError(
                 f"int8 decides {share:.2%} of the pixels of the training tiles otherwise than the float "
-                f"model (allowed {LARGEST_CHANGE:.1%}), so it was not written: the float model is used"
+                f"model (allowed {LARGEST_CHANGE:.1%}), so it was not written: use the float model, or train longer"
             )
     return open_model(path), share
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cellscribble.bundle import FLOAT32, MODEL_FILE, Model, int8_path, open_model
 from cellscribble.core.errors import ModelError
-from cellscribble.infer.runner import cuda_device_present
+from cellscribble.infer.runner import wants_cuda
 
 CONFIG_FILE = "config.json"
 SEARCH_DEPTH = 5
@@ -51,21 +51,27 @@ def find_model(choice: str | Path | None = None, folder: str | Path = ".") -> Pa
 
 
 def open_for(device: str, path: Path) -> Model:
-    """The model `path` as it is fastest on a device: on a processor its int8 form, where that lies beside it.
-
-    An int8 model that was made of another file (the model was trained or exported anew) is not taken.
+    """The model `path` as it is fastest on a device: on a processor its int8 form, where there is one.
 
     Raises
     ------
     ModelError
         As `open_model`, of the one or the other.
     """
-    model, beside = open_model(path), int8_path(path)
-    on_cuda = device == "cuda" or (device == "auto" and cuda_device_present())
-    if on_cuda or model.metadata.precision != FLOAT32 or not beside.is_file():
-        return model
+    model = open_model(path)
+    return (None if wants_cuda(device) else int8_of(model)) or model
+
+
+def int8_of(model: Model) -> Model | None:
+    """The int8 form that lies beside a float model.
+
+    One that was made of another file (the model was trained or exported anew) is not taken. Raises as `open_model`.
+    """
+    beside = int8_path(model.path)
+    if model.metadata.precision != FLOAT32 or not beside.is_file():
+        return None
     int8 = open_model(beside)
-    return int8 if int8.metadata.made_of == model.sha256 else model
+    return int8 if int8.metadata.made_of == model.sha256 else None
 
 
 def find_runs(folder: Path) -> list[Path]:

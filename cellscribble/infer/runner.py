@@ -65,7 +65,7 @@ class Runner:
         self._model, self._threads = model, threads or usable_cores()
         self.metadata = model.metadata
         self.note = ""
-        wanted = device == "cuda" or (device == "auto" and cuda_device_present())
+        wanted = wants_cuda(device)
         self._session = self._open(model.path, cuda=wanted)
         self.provider = str(self._session.get_providers()[0])
         if wanted and self.provider != CUDA:
@@ -194,6 +194,11 @@ class Runner:
         state = vars(self._ort.capi.onnxruntime_pybind11_state).values()
         kinds = [kind for kind in state if isinstance(kind, type) and issubclass(kind, Exception)]
         return (*kinds, RuntimeError, ValueError)
+
+
+def wants_cuda(device: str) -> bool:
+    """Whether CUDA is to be tried, of the names in `DEVICES`."""
+    return device == "cuda" or (device == "auto" and cuda_device_present())
 
 
 def cuda_device_present() -> bool:

@@ -54,7 +54,7 @@ def find_basins(
         slice(1 + (low > 0), n + 1 - (low + n < whole))
         for low, n, whole in zip(origin, height.shape, shape, strict=True)
     )
-    unseen = place.take(np.flatnonzero(_beyond(flat.reshape(framed.shape), seen)))
+    unseen = place.take(np.flatnonzero(_beyond(framed, seen)))
     to[unseen] = unseen
     del place
     end = follow(to)
@@ -165,7 +165,7 @@ def _borders(
     """Pairs of basins 0..n-1 that share a face of a pixel, each once, with their highest border point.
 
     `numbers` and the flat `height` have a frame of 0: what wraps around along the flat array meets it. `pixels` are
-    the flat positions that have a number.
+    the flat positions that have a number, and `basin` that number less one.
     """
     flat, pairs, necks = numbers.ravel(), [], []
     own = basin + 1

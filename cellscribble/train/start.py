@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from cellscribble.bundle import INT8_FILE, MODEL_FILE
+from cellscribble.bundle import MODEL_FILE, int8_path
 from cellscribble.config import TrainConfig, config_from_mapping, method_settings
 from cellscribble.core.errors import InputError, OutputError
 from cellscribble.methods.base import Method
@@ -77,10 +77,10 @@ def check_run(config: TrainConfig, folder: Path, resume: bool, has_masks: bool =
         return
     if (folder / LAST).exists():
         raise OutputError(f"{folder} holds a run already; continue it with --resume, or choose another folder with -o")
-    for name in (BEST, MODEL_FILE, INT8_FILE):
-        if (folder / name).exists():
+    for path in (folder / BEST, folder / MODEL_FILE, int8_path(folder / MODEL_FILE)):
+        if path.exists():
             raise OutputError(
-                f"{folder} holds {name} already, which training would replace; choose another folder with -o"
+                f"{folder} holds {path.name} already, which training would replace; choose another folder with -o"
             )
 
 

@@ -71,12 +71,14 @@ def test_a_card_says_what_the_model_says_and_how_it_does_on_unseen_images(traine
     assert picture.std() > 0
 
 
-def test_a_card_without_test_images_has_no_scores_of_them(trained, tmp_path):
+def test_a_card_without_test_images_has_no_scores_of_them(trained, tmp_path, capsys):
     out = tmp_path / "share" / "model.onnx"
-    assert run(["export", str(trained), "-o", str(out), "--card", "Bright disks."]) == 0
+    assert run(["export", str(trained), "-o", str(out), "--card", "Bright disks.", "--json"]) == 0
     card = (out.parent / "README.md").read_text(encoding="utf-8")
     assert "IoU" not in card
-    assert {p.name for p in out.parent.iterdir()} - {"model_int8.onnx"} == {"README.md", "model.onnx"}
+    # After one epoch a network may know too little for 8 bits.
+    in_8_bits = ["model_int8.onnx"] if json.loads(capsys.readouterr().out)["int8"] else []
+    assert sorted(p.name for p in out.parent.iterdir()) == ["README.md", "model.onnx", *in_8_bits]
 
 
 def test_nothing_is_written_where_test_labels_are_missing(trained, tmp_path, capsys):

@@ -168,8 +168,18 @@ def test_a_network_that_cannot_decide_stays_float(run, tmp_path, capsys):
     tensors = torch.load(run / "best.pt", weights_only=True)
     tensors["network"]["classify.bias"][1] -= float(np.log(cell / background))
     torch.save(tensors, run / "best.pt")
-    # What was made of an older state of the run goes.
-    (run / "model_int8.onnx").write_bytes(b"older")
+    undecided, _ = float_export.export(run, tmp_path / "undecided.onnx")
+    out = run / "model_int8.onnx"
+    with pytest.raises(
+        ModelError, match=r"int8 decides \d+\.\d\d% of the pixels of the training tiles .*allowed 0\.1%"
+    ):
+        to_int8(undecided, load_tiles(run), out)
+    assert not list(run.glob("*.onnx")) + list(run.glob(".partial*"))
+    out.write_bytes(b"older")
+    with pytest.raises(ModelError, match="use the float model"):
+        to_int8(undecided, load_tiles(run), out, overwrite=True)
+    assert out.read_bytes() == b"older"
+    # An export takes away what was made of an older state of the run.
     assert cellscribble(["export", str(run), "--overwrite", "--json"]) == 0
     captured = capsys.readouterr()
     assert json.loads(captured.out)["int8"] is None
@@ -187,7 +197,7 @@ def test_a_processor_takes_the_int8_model_that_was_made_of_this_one(int8, tmp_pa
     assert open_for("cpu", model).path == open_for("cpu", beside).path == beside
     assert open_for("cuda", model).path == model
     for there, expected in ((False, beside), (True, model)):
-        monkeypatch.setattr("cellscribble.infer.find_model.cuda_device_present", lambda there=there: there)
+        monkeypatch.setattr("cellscribble.infer.runner.cuda_device_present", lambda there=there: there)
         assert open_for("auto", model).path == expected
     # Exported anew under another name: another file, of which this int8 model was not made.
     proto = onnx.load(str(model))
