@@ -12,6 +12,7 @@ from numcodecs import Blosc
 
 from cellscribble.core.blocks import BlockGrid, Slices, overlap, relative
 from cellscribble.core.errors import FileFormatError
+from cellscribble.core.runs import Runs
 from cellscribble.io.atomic import atomic_path, explain_write_error
 
 FOLDER_FILES = 1000
@@ -25,6 +26,9 @@ _BITS = b"1"
 
 _PACKED = b"B"
 """Before a block that the codec has packed."""
+
+_RUNS = b"R"
+"""Before a block of runs: the bytes of a length and of a value, then all lengths, then all values."""
 
 
 class BlockFiles:
@@ -43,7 +47,7 @@ class BlockFiles:
     def __init__(self, folder: Path, grid: BlockGrid, dtype: npt.DTypeLike) -> None:
         self.folder, self.grid, self.dtype = folder, grid, np.dtype(dtype)
 
-    def write(self, k: int, values: npt.NDArray[Any]) -> None:
+    def write(self, k: int, values: npt.NDArray[Any] | Runs) -> None:
         """Write block `k`; another thread or process sees all of it or nothing.
 
         Raises
@@ -52,13 +56,18 @@ class BlockFiles:
             If it cannot be written.
         """
         with atomic_path(numbered_path(self.folder, k), overwrite=True) as temporary, temporary.open("wb") as file:
+            if isinstance(values, Runs):
+                lengths, numbers = _few_bytes(values.lengths), _few_bytes(values.values)
+                file.write(_RUNS + bytes([lengths.itemsize, numbers.itemsize]))
+                file.write(lengths.tobytes() + numbers.tobytes())
+                return
             highest = int(values.max(initial=0))
             if highest <= 1:
                 file.write(_BITS)
                 file.write(np.packbits(values.astype(np.uint8, copy=False), axis=-1).tobytes())
             else:
                 file.write(_PACKED)
-                file.write(_CODEC.encode(np.ascontiguousarray(values, np.min_scalar_type(highest))))
+                file.write(_CODEC.encode(_few_bytes(values)))
 
     def read(self, window: Slices) -> npt.NDArray[Any]:
         """The values in a window of the image.
@@ -77,30 +86,49 @@ class BlockFiles:
                 out[relative(common, window)] = block
         return out
 
-    def block(self, k: int) -> npt.NDArray[Any] | None:
-        """Block `k` in as few bytes a pixel as it was stored in, None if it was not written. Raises as `read`."""
+    def through(self, k: int, table: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
+        """What a table has for each value of block `k`, None if that was not written. Raises as `read`."""
         shape = tuple(s.stop - s.start for s in self.grid.box(k))
-        return self._read(k, shape, tuple(slice(0, n) for n in shape))
+        return self._read(k, shape, tuple(slice(0, n) for n in shape), table)
 
-    def _read(self, k: int, shape: tuple[int, ...], part: Slices) -> npt.NDArray[Any] | None:
-        """A part of block `k`, which has this shape."""
+    def _read(
+        self, k: int, shape: tuple[int, ...], part: Slices, table: npt.NDArray[Any] | None = None
+    ) -> npt.NDArray[Any] | None:
+        """A part of block `k`, which has this shape; with a table what that has for each value."""
         path = numbered_path(self.folder, k)
         try:
             stored = path.read_bytes()
+            if stored[:1] == _RUNS:
+                runs = _unpack_runs(stored, shape)
+                return (runs if table is None else runs.through(table)).array()[part]
             if stored[:1] == _BITS:
                 lines = np.frombuffer(stored, np.uint8, offset=1).reshape(*shape[:-1], -(-shape[-1] // 8))
                 *across, along = part
                 first = along.start // 8
                 bits = np.unpackbits(lines[(*across, slice(first, -(-along.stop // 8)))], axis=-1)
-                return bits[..., along.start - 8 * first : along.stop - 8 * first]
-            if stored[:1] != _PACKED:
+                block = bits[..., along.start - 8 * first : along.stop - 8 * first]
+            elif stored[:1] == _PACKED:
+                unpacked = _CODEC.decode(memoryview(stored)[1:])
+                block = np.frombuffer(unpacked, f"u{len(unpacked) // math.prod(shape)}").reshape(shape)[part]
+            else:
                 raise ValueError("it is no block")
-            unpacked = _CODEC.decode(memoryview(stored)[1:])
-            return np.frombuffer(unpacked, f"u{len(unpacked) // math.prod(shape)}").reshape(shape)[part]
+            return block if table is None else table.take(block)
         except FileNotFoundError:
             return None
         except (OSError, RuntimeError, TypeError, ValueError) as error:
             raise FileFormatError(f"{path} cannot be read ({error}); delete {self.folder.parent}") from error
+
+
+def _few_bytes(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return np.ascontiguousarray(values, np.min_scalar_type(int(values.max(initial=0))))
+
+
+def _unpack_runs(stored: bytes, shape: tuple[int, ...]) -> Runs:
+    n_head = len(_RUNS) + 2
+    of_length, of_value = stored[n_head - 2 : n_head]
+    n = (len(stored) - n_head) // (of_length + of_value)
+    lengths = np.frombuffer(stored, f"u{of_length}", n, n_head)
+    return Runs(shape, lengths, np.frombuffer(stored, f"u{of_value}", n, n_head + n * of_length))
 
 
 def make_folders(folder: Path, n: int) -> None:

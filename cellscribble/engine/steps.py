@@ -219,8 +219,7 @@ class Cut:
             return EMPTY
         labels, graph = cut_block(seen, window, box, self.grid.shape, self.settings, self.n_classes)
         closed = close_objects(graph, *rules(self.settings, self.grid.shape))
-        few_bytes = closed.numbers.astype(np.min_scalar_type(int(closed.numbers.max())))
-        self.numbers.write(k, few_bytes.take(labels))
+        self.numbers.write(k, labels.through(closed.numbers))
         leaf(closed).save(node_path(self.nodes, 0, k))
         return DONE
 
@@ -326,10 +325,10 @@ class Number:
     grid: BlockGrid
 
     def __call__(self, k: int) -> str:
-        own = self.numbers.block(k)
-        if own is None or not own.any():
+        labels = self.numbers.through(k, self.table(k).astype(self.levels[0][0].dtype))
+        if labels is None or not labels.any():
             return EMPTY
-        write_levels(self.levels, self.grid.box(k), self.table(k).astype(self.levels[0][0].dtype).take(own))
+        write_levels(self.levels, self.grid.box(k), labels)
         return DONE
 
 

@@ -9,29 +9,33 @@ watershed as the ends of the ways of steepest ascent. We settle the ties by posi
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from cellscribble.segment.height import Heights
 
 # `take` throughout: it is half as fast again as indexing with a list of positions.
 
 Ints = npt.NDArray[np.int64]
 
-CODE_BITS = 5
-"""Room for the 3 ** 3 steps to a neighbour beside the height in one int32."""
+SOME = 61
+"""One pixel in so many is looked at first."""
 
 CACHED = 1 << 16
 """Pixels worked on at once, so that they and their scratch stay in the processor's cache."""
 
 
-def uphill(flat: npt.NDArray[np.int32], shape: Sequence[int], pixels: Ints) -> Ints:
+def uphill(flat: Heights, shape: Sequence[int], pixels: Ints) -> Ints:
     """The pixel that each of the foreground pixels points at, itself on a summit.
 
     Parameters
     ----------
-    flat : (size,) int32, heights of an array of `shape` with a frame of background, 0 there
+    flat : (size,) int32 or uint16, heights of an array of `shape` with a frame of background, 0 there
     pixels : (P,) int64, rising flat positions where `flat` is positive
 
     Returns
@@ -41,6 +45,10 @@ def uphill(flat: npt.NDArray[np.int32], shape: Sequence[int], pixels: Ints) -> I
     ndim = len(shape)
     strides = strides_of(shape)
     steps = [tuple(1 - c // 3 ** (ndim - 1 - axis) % 3 for axis in range(ndim)) for c in range(3**ndim)]
+    # Room for the step beside the height, in two bytes where they hold both.
+    bits = (len(steps) - 1).bit_length()
+    narrow = int(flat.max(initial=0)) < 1 << (16 - bits)
+    dtype: np.dtype[np.integer[Any]] = np.dtype(np.uint16 if narrow else np.int32)
     code = np.empty(len(pixels), np.int8)
     # Along the flat array, for its speed: what wraps around meets the frame.
     reach = sum(strides)
@@ -48,17 +56,19 @@ def uphill(flat: npt.NDArray[np.int32], shape: Sequence[int], pixels: Ints) -> I
     for low in range(0, flat.size, piece):
         a, b = np.searchsorted(pixels, (low, low + piece))
         before = max(low - reach, 0)
-        key = _highest_around(flat[before : low + piece + reach], strides)
-        code[a:b] = key.take(pixels[a:b] - before) & (2**CODE_BITS - 1)
+        key = _highest_around(flat[before : low + piece + reach].astype(dtype, copy=False) << bits, strides)
+        code[a:b] = key.take(pixels[a:b] - before) & (2**bits - 1)
     target = pixels + np.array([np.dot(step, strides) for step in steps], np.int64).take(code)
     # Objects are joined across faces. A step across a corner counts where steps across faces lead
     # the same way; else two parts that only meet in a corner would be one. Amid foreground they do.
     rim = np.flatnonzero(~_amid(flat > 0, strides).take(pixels))
-    code = code[rim]
-    for c, step in enumerate(steps):
-        if sum(map(abs, step)) > 1:
-            across = rim[code == c]
-            alone = across[~_joined(flat, pixels[across], step, strides)]
+    corner = rim[np.array([sum(map(abs, step)) > 1 for step in steps]).take(code[rim])]
+    # Sorted, so that those of one step stand together.
+    corner = corner[np.argsort(code[corner], kind="stable")]
+    edges = np.searchsorted(code[corner], np.arange(len(steps) + 1))
+    for step, (a, b) in zip(steps, itertools.pairwise(edges.tolist()), strict=True):
+        if a < b:
+            alone = corner[a:b][~_joined(flat, pixels[corner[a:b]], step, strides)]
             target[alone] = _up_a_face(flat, pixels[alone], strides)
     return np.asarray(target)
 
@@ -73,26 +83,26 @@ def _amid(mask: npt.NDArray[np.bool_], strides: Sequence[int]) -> npt.NDArray[np
     return mask
 
 
-def _highest_around(flat: npt.NDArray[np.int32], strides: Sequence[int]) -> npt.NDArray[np.int32]:
+def _highest_around(key: Heights, strides: Sequence[int]) -> Heights:
     """Of each pixel and those around it the highest, and behind its height the step to it.
 
     The step stands in base 3, a digit an axis, larger for an earlier pixel: so one maximum settles
     height and tie, and each axis fills in its digit.
+
+    key : flat, heights with 0 where the step will stand; it is written over
     """
-    key = flat << CODE_BITS
     for axis in reversed(range(len(strides))):
-        digit, stride = 3 ** (len(strides) - 1 - axis), strides[axis]
+        digit, stride = key.dtype.type(3 ** (len(strides) - 1 - axis)), strides[axis]
         best = key + digit
         np.maximum(best[:-stride], key[stride:], out=best[:-stride])
-        key += 2 * digit
+        key += digit
+        key += digit
         np.maximum(best[stride:], key[:-stride], out=best[stride:])
         key = best
     return key
 
 
-def _joined(
-    flat: npt.NDArray[np.int32], pixels: Ints, step: tuple[int, ...], strides: Sequence[int]
-) -> npt.NDArray[np.bool_]:
+def _joined(flat: Heights, pixels: Ints, step: tuple[int, ...], strides: Sequence[int]) -> npt.NDArray[np.bool_]:
     """Whether steps across faces, all in the foreground, make up the step to a foreground pixel."""
     axes = [axis for axis, s in enumerate(step) if s]
     joined = np.full(len(pixels), len(axes) == 1)
@@ -107,7 +117,7 @@ def _joined(
     return joined
 
 
-def _up_a_face(flat: npt.NDArray[np.int32], pixels: Ints, strides: Sequence[int]) -> Ints:
+def _up_a_face(flat: Heights, pixels: Ints, strides: Sequence[int]) -> Ints:
     best = pixels
     for step in (*strides, *(-s for s in strides)):
         beside = pixels + step
@@ -129,7 +139,8 @@ def follow(to: Ints) -> Ints:
     """
     while True:
         further = to.take(to)
-        if np.array_equal(further, to):
+        # Most rounds are told by some of the pixels that others follow.
+        if np.array_equal(further[::SOME], to[::SOME]) and np.array_equal(further, to):
             return to
         to = further
 

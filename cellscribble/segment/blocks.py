@@ -66,7 +66,7 @@ def segment_blocks(
         window, box = grids[0].window(k, halo_px(settings, len(shape))), grids[0].box(k)
         basins, graph = cut_block(read(window), window, box, shape, settings, n_classes)
         closed = close_objects(graph, rule, keep)
-        leaves[k], numbered[k] = leaf(closed), closed.numbers[basins]
+        leaves[k], numbered[k] = leaf(closed), basins.through(closed.numbers)
     nodes = [[leaves[k] for k in range(len(grids[0]))]]
     children = [
         [finer.numbers_meeting(grid.box(k)) for k in range(len(grid))] for finer, grid in itertools.pairwise(grids)
@@ -78,7 +78,7 @@ def segment_blocks(
     root = nodes[-1][0]
     labels = np.zeros(tuple(shape), label_dtype(root.n_objects))
     for k, numbers in numbered.items():
-        labels[grids[0].box(k)] = tables[k].astype(labels.dtype)[numbers]
+        labels[grids[0].box(k)] = numbers.through(tables[k].astype(labels.dtype)).array()
     return labels, Objects(root.n_objects, root.n_wide, classes if n_classes > 1 else classes[:0])
 
 

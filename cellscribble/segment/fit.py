@@ -232,7 +232,8 @@ def _collect(
             for candidate in row:
                 rule, keep = rules(candidate, mask.shape)
                 # Nothing is dropped yet: what is small is learnt from the sizes found here.
-                labels = close_objects(graph, rule, replace(keep, smallest_px=1)).numbers[basins]
+                closed = close_objects(graph, rule, replace(keep, smallest_px=1))
+                labels = basins.through(closed.numbers).array()
                 split, merged, objects = judge(strokes, labels)
                 sizes = np.bincount(labels.ravel())[objects[(objects > 0) & ~split]]
                 tally = tallies[candidate]

@@ -17,8 +17,10 @@ import numpy.typing as npt
 
 from cellscribble.core.blocks import Slices, overlap, relative
 
+Heights = npt.NDArray[np.integer[Any]]
+
 LEVELS_A_PX = 64
-"""Height levels per pixel of distance: finer differences are noise of the sampling grid."""
+"""Height levels per pixel of distance, a power of two: finer differences are noise of the sampling grid."""
 
 TRUNCATE = 3.0
 """The Gaussian ends at this many standard deviations."""
@@ -26,7 +28,7 @@ TRUNCATE = 3.0
 FEW = 48
 """Where fewer than one pixel in so many are left to look at, they are looked at one by one."""
 
-CACHED = 1 << 17
+CACHED = 1 << 18
 """Pixels worked on at once: a slab and its scratch stay in the processor's cache."""
 
 
@@ -41,7 +43,8 @@ def height_map(
     largest_radius_px: float,
     spacing: Sequence[float],
     kept: Slices | None = None,
-) -> npt.NDArray[np.int32]:
+    frame_px: int = 0,
+) -> Heights:
     """Capped distance of each foreground pixel to the background, smoothed; 0 outside.
 
     Parameters
@@ -51,22 +54,27 @@ def height_map(
     largest_radius_px : larger distances count as this one, in units of `spacing`
     spacing : relative size of a pixel on each axis; (1, 1) for square ones
     kept : the part of the array whose heights are asked for; None for all. What lies around it costs less
+    frame_px : so wide a frame of 0 is laid around them
 
     Returns
     -------
-    (*kept) int32 : in steps of 1/64 px; at least 1 in the mask
+    (*kept + frame) uint16, or int32 where heights may be larger : in steps of 1/64 px; at least 1 in the mask
     """
     kept = kept or tuple(slice(0, n) for n in mask.shape)
+    inside = mask[kept]
+    dtype: np.dtype[np.integer[Any]] = np.dtype(np.uint16 if top_level(largest_radius_px) < 2**16 else np.int32)
+    framed = np.zeros([n + 2 * frame_px for n in inside.shape], dtype)
     if not mask.any():
-        return np.zeros(mask[kept].shape, np.int32)
+        return framed
+    levels = framed[tuple(slice(frame_px, n - frame_px) for n in framed.shape)]
     weights = [_gaussian(smoothing_px / s) for s in spacing]
+    # A power of two changes no digit, wherever it is multiplied by.
+    weights[-1] = weights[-1] * np.float32(LEVELS_A_PX)
     room = tuple(
         slice(max(k.start - (len(w) - 1), 0), min(k.stop + len(w) - 1, n))
         for k, w, n in zip(kept, weights, mask.shape, strict=True)
     )
     squared = squared_distance(mask, largest_radius_px, spacing, room)
-    inside = mask[kept]
-    levels = np.empty(inside.shape, np.int32)
     across = max(range(mask.ndim), key=lambda axis: inside.shape[axis])
     # Piece by piece from here to the end, so that nothing of it leaves the cache.
     for low, high in _pieces(inside.shape, across):
@@ -78,14 +86,13 @@ def height_map(
         height = np.sqrt(squared[relative(around, room)], dtype=np.float32)
         for axis, wanted in enumerate(relative(of, around)):
             height = _smooth(height, axis, weights[axis], wanted)
-        height *= LEVELS_A_PX
         np.rint(height, out=height)
-        piece, foreground = levels[tuple(to)], inside[tuple(to)].astype(np.int32)
-        np.copyto(piece, height, casting="unsafe")
+        foreground = inside[tuple(to)].astype(dtype)
         # Of whole numbers this is several times as fast.
-        np.maximum(piece, foreground, out=piece)
-        piece *= foreground
-    return levels
+        whole = height.astype(dtype)
+        np.maximum(whole, foreground, out=whole)
+        np.multiply(whole, foreground, out=levels[tuple(to)])
+    return framed
 
 
 def top_level(largest_radius_px: float) -> int:

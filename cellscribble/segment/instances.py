@@ -16,6 +16,7 @@ import numpy.typing as npt
 from cellscribble.core.blocks import Slices, relative
 from cellscribble.core.errors import InputError
 from cellscribble.core.labels import label_dtype
+from cellscribble.core.runs import Runs
 from cellscribble.segment.basins import RIM_PX, Seen, count_votes, find_basins
 from cellscribble.segment.graph import BasinGraph
 from cellscribble.segment.height import height_map, top_level
@@ -66,8 +67,7 @@ def segment_mask(mask: npt.NDArray[np.bool_], settings: InstanceParameters) -> n
     whole = tuple(slice(0, n) for n in mask.shape)
     basins, graph = cut_block(mask, whole, whole, mask.shape, settings)
     closed = close_objects(graph, *rules(settings, mask.shape))
-    numbered: npt.NDArray[Any] = closed.numbers.astype(label_dtype(closed.n_closed))[basins]
-    return numbered
+    return basins.through(closed.numbers.astype(label_dtype(closed.n_closed))).array()
 
 
 def rules(settings: InstanceParameters, shape: Sequence[int]) -> tuple[JoinRule, Keep]:
@@ -84,7 +84,7 @@ def cut_block(
     shape: Sequence[int],
     settings: InstanceParameters,
     n_classes: int = 0,
-) -> tuple[npt.NDArray[np.int32], BasinGraph]:
+) -> tuple[Runs, BasinGraph]:
     """The basins of one block of an image of `shape`.
 
     Parameters
@@ -97,7 +97,7 @@ def cut_block(
 
     Returns
     -------
-    labels : (*block) int32, 0 background, 1..N
+    labels : (*block) of uint16 or uint32, 0 background, 1..N
     graph : the N basins; votes (N, n_classes), or (N, 0) with less than two classes
     """
     filled, hole_px = seen > 0, int(settings.largest_hole_px)
@@ -108,7 +108,8 @@ def cut_block(
     spacing = spacing_of(settings, seen.ndim)
     # Further out heights would be those of the window, no longer those of the image.
     around = [slice(max(b.start - RIM_PX, 0), min(b.stop + RIM_PX, n)) for b, n in zip(block, shape, strict=True)]
-    height = height_map(filled, settings.smoothing_px, settings.largest_radius_px, spacing, relative(around, window))
+    kept = relative(around, window)
+    height = height_map(filled, settings.smoothing_px, settings.largest_radius_px, spacing, kept, frame_px=1)
     labels, graph = find_basins(height, relative(block, around), [s.start for s in around], shape)
     if n_classes > 1:
         graph = replace(graph, votes=count_votes(labels, seen[relative(block, window)], graph.n, n_classes))

@@ -9,7 +9,8 @@ from cellscribble.segment.joining import JoinRule, can_join, join
 
 def basins_of(height: np.ndarray):
     whole = tuple(slice(0, n) for n in height.shape)
-    return find_basins(height.astype(np.int32), whole, (0,) * height.ndim, height.shape)
+    labels, basins = find_basins(np.pad(height.astype(np.int32), 1), whole, (0,) * height.ndim, height.shape)
+    return labels.array(), basins
 
 
 def objects_of(height: np.ndarray, neck_ratio: float, seed_distance_px: float = 0) -> list[int]:
