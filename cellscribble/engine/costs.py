@@ -29,6 +29,7 @@ from cellscribble.engine.progress import SHARE
 from cellscribble.engine.stores import SHRINK_CHUNKS, chunk_px
 from cellscribble.engine.task import Task
 from cellscribble.io.ome_zarr import SHARD_CHUNKS
+from cellscribble.io.zarr_chunks import KEPT_BYTES
 from cellscribble.segment.basins import RIM_PX
 from cellscribble.segment.parameters import halo_px
 
@@ -54,8 +55,8 @@ four are in doubt."""
 NUMBER_BYTES = 32
 """Of giving numbers and writing them, a pixel of the block."""
 
-OTHER_BYTES = 64 << 20
-"""Zarr's and our own threads, modules that are imported late, what the heap cannot use again."""
+OTHER_BYTES = (64 << 20) + KEPT_BYTES
+"""Zarr's and our own threads, modules that are imported late, what the heap cannot use again; chunks that are kept."""
 
 BYTES_PER_BLOCK = 64
 """Tables of what is done, ready, and numbered."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 import itertools
 import os
 import secrets
+import threading
+from collections import OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,6 +29,43 @@ fewer, unless chunks are small, and several blocks are under way as it is."""
 THREADS = min(4, os.cpu_count() or 1)
 
 
+KEPT_BYTES = 64 << 20
+"""Of chunks that stay unpacked: those that the next blocks of an image see again."""
+
+
+class _Kept:
+    """The last chunks that were unpacked, up to `KEPT_BYTES`; thread-safe.
+
+    A block of an image is read with what lies around it. Without them each chunk is unpacked for every block that
+    sees some of it: four times, or nine, where blocks and chunks are alike in size.
+    """
+
+    def __init__(self) -> None:
+        self._chunks: OrderedDict[tuple[Any, ...], bytes] = OrderedDict()
+        self._n_bytes = 0
+        self._lock = threading.Lock()
+
+    def unpack(self, path: Path, codec: Any) -> bytes:
+        """What a codec makes of a file. Raises FileNotFoundError, and whatever the system and the codec have."""
+        state = path.stat()
+        key = (path, state.st_ino, state.st_mtime_ns, state.st_size)
+        with self._lock:
+            if key in self._chunks:
+                self._chunks.move_to_end(key)
+                return self._chunks[key]
+        unpacked: bytes = codec.decode(path.read_bytes())
+        with self._lock:
+            if key not in self._chunks and len(unpacked) <= KEPT_BYTES:
+                self._chunks[key] = unpacked
+                self._n_bytes += len(unpacked)
+            while self._n_bytes > KEPT_BYTES:
+                self._n_bytes -= len(self._chunks.popitem(last=False)[1])
+        return unpacked
+
+
+_kept = _Kept()
+
+
 def read_chunks(array: zarr.Array[Any], window: Slices) -> npt.NDArray[Any]:
     """``array[window]``, each slice with a start and a stop within the array.
 
@@ -38,21 +77,23 @@ def read_chunks(array: zarr.Array[Any], window: Slices) -> npt.NDArray[Any]:
     if not _is_plain(array):
         return np.asarray(array[window])
     out = np.empty([s.stop - s.start for s in window], array.dtype)
-    chunks = list(_chunks(array, window))
+    chunks, codec = list(_chunks(array, window)), _codec(array)
+    many = len(chunks) >= MANY
 
     def read(path: Path, box: Slices) -> None:
         common = overlap(box, window)
         try:
-            packed = path.read_bytes()
+            if codec is None:
+                unpacked = path.read_bytes()
+            else:
+                unpacked = codec.decode(path.read_bytes()) if many else _kept.unpack(path, codec)
         except FileNotFoundError:
             out[relative(common, window)] = array.metadata.fill_value or 0
             return
-        codec = _codec(array)
-        unpacked = packed if codec is None else codec.decode(packed)
         chunk = np.frombuffer(unpacked, array.dtype).reshape(array.chunks)
         out[relative(common, window)] = chunk[relative(common, box)]
 
-    if len(chunks) < MANY:
+    if not many:
         for path, box in chunks:
             read(path, box)
         return out

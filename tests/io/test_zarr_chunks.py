@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellscribble.io.ome_zarr import create_ome_zarr
-from cellscribble.io.zarr_chunks import read_chunks, write_chunks
+from cellscribble.io.zarr_chunks import _Kept, read_chunks, write_chunks
 
 SHAPE, CHUNK = (2, 21, 30), (8, 16)
 
@@ -78,3 +78,24 @@ def test_a_write_that_fails_leaves_no_file_behind(tmp_path):
     with pytest.raises(OSError):
         write_chunks(array, (slice(0, 1), slice(0, 8), slice(0, 16)), np.ones((1, 8, 16), np.uint16))
     assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_what_is_kept_of_a_file_is_not_taken_for_what_it_became(tmp_path):
+    array, whole = store(tmp_path / "s", "0.4"), tuple(slice(0, n) for n in SHAPE)
+    for value in (1, 2):
+        write_chunks(array, whole, np.full(SHAPE, value, np.uint16))
+        assert np.unique(read_chunks(array, whole)).tolist() == [value]
+        assert np.unique(read_chunks(array, whole)).tolist() == [value]
+
+
+def test_kept_chunks_are_bounded(tmp_path):
+    array, whole = store(tmp_path / "s", "0.4"), tuple(slice(0, n) for n in SHAPE)
+    values = np.random.default_rng(0).integers(0, 60000, SHAPE, np.uint16)
+    write_chunks(array, whole, values)
+    with (
+        patch("cellscribble.io.zarr_chunks.KEPT_BYTES", 3 * 2 * 8 * 16),
+        patch("cellscribble.io.zarr_chunks._kept", _Kept()) as kept,
+    ):
+        for _ in range(2):
+            np.testing.assert_array_equal(read_chunks(array, whole), values)
+            assert sum(map(len, kept._chunks.values())) <= 3 * 2 * 8 * 16
