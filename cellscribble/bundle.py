@@ -65,6 +65,8 @@ class ModelMetadata:
     segmenter, segmenter_parameters : what turns probability into labels (cellscribble.segment)
     edge_threshold : raw probability found at image edges; already inside the network, whose decision
         is therefore 0.5. None if it was not calibrated.
+    usual_doubt : lowest and highest doubt that is usual in training images (`cellscribble.segment.doubt`); None where
+        there were too few
     graph_cut : settings of the cut that decides what is cell (cellscribble.segment.graph_cut); None where
         each pixel decides by itself
     precision : {"float32", "int8"}, of the network's arithmetic; its input and output are float32 either way
@@ -92,6 +94,7 @@ class ModelMetadata:
     pixel_size_um: tuple[float, ...] | None = None
     intensity: IntensityRule = field(default_factory=IntensityRule)
     edge_threshold: float | None = None
+    usual_doubt: tuple[float, float] | None = None
     graph_cut: dict[str, Any] | None = None
     precision: str = FLOAT32
     made_of: str = ""
@@ -140,7 +143,7 @@ class ModelMetadata:
         """The JSON stored under `METADATA_KEY`: NaN as null."""
         plain = _plain(asdict(self))
         # Older versions read a model that needs none of these.
-        for key, usual in (("graph_cut", None), ("precision", FLOAT32), ("made_of", "")):
+        for key, usual in (("usual_doubt", None), ("graph_cut", None), ("precision", FLOAT32), ("made_of", "")):
             if plain[key] == usual:
                 del plain[key]
         return json.dumps(plain, ensure_ascii=False, allow_nan=False)
@@ -255,6 +258,9 @@ def _typed(found: Mapping[str, Any]) -> dict[str, Any]:
     out["colors"] = tuple(tuple(int(value) for value in color) for color in found["colors"])
     if found.get("pixel_size_um") is not None:
         out["pixel_size_um"] = tuple(float(value) for value in found["pixel_size_um"])
+    if found.get("usual_doubt") is not None:
+        low, high = found["usual_doubt"]
+        out["usual_doubt"] = float(low), float(high)
     if "intensity" in found:
         out["intensity"] = IntensityRule(**found["intensity"])
     return out

@@ -205,6 +205,7 @@ def _describe(
         pixel_size_um=size or meta.pixel_size_um,
         segmenter_parameters=calibration.segmenter_parameters,
         edge_threshold=calibration.edge_level,
+        usual_doubt=calibration.usual_doubt,
         graph_cut=None if cut is None else cut.to_dict(),
         method=METHOD,
         config={"adapted": asdict(config), "from": before},

@@ -12,6 +12,7 @@ from cellscribble.bundle import INT8, Model, open_model
 from cellscribble.cli.output import emit, holdout_words, shorten
 from cellscribble.infer.find_model import find_model, int8_of
 from cellscribble.infer.fit import format_um
+from cellscribble.segment.doubt import usual_words
 
 EPILOG = """\b
 Examples:
@@ -62,6 +63,7 @@ def _rows(model: Model) -> list[tuple[str, str]]:
         ("segmenter", f"{meta.segmenter} {_pairs(meta.segmenter_parameters)}".strip()),
         ("graph cut", _pairs(meta.graph_cut) if meta.graph_cut else "none"),
         ("edge level", "not calibrated" if meta.edge_threshold is None else f"{meta.edge_threshold:g} (built in)"),
+        ("usual doubt", usual_words(meta.usual_doubt) or "not known"),
         ("hold-out", holdout_words(meta.holdout) if meta.holdout else "none: too few strokes"),
         ("method", meta.method or "unknown"),
         ("config", json.dumps(meta.config, ensure_ascii=False)),

@@ -31,6 +31,10 @@ Examples:
 """
 
 
+SHOWN = 6
+"""Names of images in a list."""
+
+
 def parse_block(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
     """The numbers of a block size, "512" or "64,256,256"."""
     if value is None:
@@ -165,6 +169,8 @@ def command(
             return []
     folders = ", ".join(dict.fromkeys(str(job.labels.parent) for job in jobs))
     say(f"{_count(len(jobs), 'image')} done, results in {folders}")
+    if len(jobs) > 1 and report.unlike:
+        say(f"look first at those that are unlike the images the model learnt from: {_some(report.unlike)}")
     return [job.labels for job in jobs]
 
 
@@ -177,6 +183,7 @@ class Reporter:
         self._as_json = as_json
         self._n_images = 1
         self._said: set[str] = set()
+        self.unlike: list[str] = []
 
     def __call__(self, event: str, /, **fields: Any) -> None:
         if event == "progress":
@@ -208,6 +215,8 @@ class Reporter:
         elif event == "done":
             for note in fields["notes"]:
                 self._warn(note)
+            if fields["unlike"]:
+                self.unlike.append(shorten(fields["image"].name))
             found = "classes" if fields["n_objects"] is None else _count(fields["n_objects"], "object")
             say(f"  {found} -> {fields['labels']} ({fields['seconds']:.1f} s)")
         elif event == "shard":
@@ -225,6 +234,12 @@ class Reporter:
         if note not in self._said:
             warn(note)
             self._said.add(note)
+
+
+def _some(names: list[str]) -> str:
+    """The first few, and how many more there are."""
+    more = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {more} more (unlike in the .json files)" if more > 0 else "")
 
 
 def _count(n: int, what: str) -> str:

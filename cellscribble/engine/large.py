@@ -45,6 +45,7 @@ class Outcome:
     n_objects, n_wide : None where the labels are classes; `n_wide` are so large that their shape was not seen
     n_by_class : objects of each class; None where there is one only
     n_blocks, n_empty : blocks for the network, and how many were empty
+    doubt : of what this process saw of it (`cellscribble.segment.doubt`); None where that is too little
     damaged : what could not be read, and what lies so near that it may be wrong: (box as [start, stop] for each axis,
         why)
     """
@@ -55,6 +56,7 @@ class Outcome:
     n_blocks: int
     n_empty: int
     damaged: tuple[tuple[list[list[int]], str], ...]
+    doubt: float | None
 
 
 class LargeRun:
@@ -95,6 +97,7 @@ class LargeRun:
             n_blocks=len(steps.blocks),
             n_empty=self._n_empty,
             damaged=tuple(damaged),
+            doubt=steps.doubt.value,
         )
 
     def segment_part(self, shard: Shard) -> None:

@@ -153,6 +153,7 @@ class Segmenting:
             "provider": prediction.provider,
             **_counts(prediction),
             "notes": list(prediction.notes),
+            "unlike": prediction.unlike,
             "seconds": round(time.perf_counter() - start, 3),
         }
         version, overwrite = written_version(job, options), options.overwrite or job.begun
@@ -172,6 +173,7 @@ def report_done(report: Report, index: int, job: Job, found: dict[str, Any], sta
         overlay=job.overlay,
         n_objects=found["n_objects"],
         notes=found["notes"],
+        unlike=found.get("unlike", False),
         seconds=round(time.perf_counter() - start, 3),
     )
 

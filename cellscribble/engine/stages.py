@@ -35,6 +35,7 @@ from cellscribble.engine.steps import (
 from cellscribble.engine.stores import SHRINK_CHUNKS, n_levels, open_store, owned_levels
 from cellscribble.engine.task import Task
 from cellscribble.infer.cut import block_cut
+from cellscribble.segment.doubt import Doubt
 from cellscribble.segment.stitch import join_factor
 
 
@@ -65,6 +66,10 @@ class Steps:
     folder : of what is unfinished
     meta : of the model
     network : asked by "see" only
+
+    Attributes
+    ----------
+    doubt : of the blocks that "see" has seen here
     """
 
     def __init__(
@@ -85,6 +90,7 @@ class Steps:
             if task.shape and (task.probability or task.uncertainty)
             else None
         )
+        self.doubt = Doubt()
         self._made: dict[str, Step] = {}
         self._lock = threading.RLock()
 
@@ -231,6 +237,7 @@ class Steps:
             block_cut(meta),
             self._exact.write if self._exact else None,
             task.skip_damaged,
+            self.doubt,
         )
 
     @property

@@ -37,10 +37,14 @@ from cellscribble.infer.cut import BlockCut
 from cellscribble.infer.uncertainty import uncertainty
 from cellscribble.io.ome_zarr import shrink_into
 from cellscribble.io.zarr_chunks import write_chunks
+from cellscribble.segment.doubt import Doubt
 from cellscribble.segment.instances import cut_block, foreground, rules
 from cellscribble.segment.parameters import InstanceParameters, halo_px
 from cellscribble.segment.settle import close_objects
 from cellscribble.segment.stitch import Node, child_tables, join_nodes, leaf, own_table
+
+THINNED = 4
+"""One pixel in so many along each axis of a plane tells how sure the network is of an image."""
 
 KEPT_GROUPS = 256
 """Blocks are numbered in raster order: this many groups keep a row of them at hand in any image to 10^9 blocks."""
@@ -104,8 +108,9 @@ class See:
 
     `probability` (K, *spatial) uint8, 255 for certain, may be None, as may `uncertainty` (1, *spatial)
     uint8, `empty` and `cut`, which decides about background before `decide` does. `exact` is told the probability
-    as it is, where another grid is to be made of it. With `skip_damaged` what cannot be read is background, of
-    probability 0 for all classes, and what lies beside it is seen with the nearest pixels in its place.
+    as it is, where another grid is to be made of it; `doubt` counts some of its pixels. With `skip_damaged` what
+    cannot be read is background, of probability 0 for all classes, and what lies beside it is seen with the nearest
+    pixels in its place.
     """
 
     image: ImageVolume
@@ -121,6 +126,7 @@ class See:
     cut: BlockCut | None = None
     exact: Callable[[int, npt.NDArray[np.float32]], None] | None = None
     skip_damaged: bool = False
+    doubt: Doubt | None = None
 
     def __call__(self, k: int) -> str:
         """All of it: read, ask, write."""
@@ -176,6 +182,8 @@ class See:
             write_chunks(self.uncertainty, (slice(0, 1), *block.write), uncertainty(probability)[np.newaxis])
         if self.exact is not None:
             self.exact(k, probability)
+        if self.doubt is not None:
+            self.doubt.add(probability[..., ::THINNED, ::THINNED])
         if self.cut is not None:
             assert look.pixels is not None
             probability = self.cut(self.grid, k, around, look.pixels, block.read)

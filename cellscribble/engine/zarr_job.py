@@ -48,6 +48,7 @@ from cellscribble.io.ome_zarr_read import chunks_sha256, metadata_sha256
 from cellscribble.io.pictures import save_png
 from cellscribble.io.remote import is_url
 from cellscribble.io.remote_file import remote_state
+from cellscribble.segment.doubt import unlike
 
 
 def segment_to_zarr(
@@ -130,7 +131,8 @@ def segment_to_zarr(
                     run.segment_part(options.shard)
                     return {"n_objects": None, "notes": notes}
                 outcome = run.segment()
-            notes += _notes(outcome, "" if planner is None else planner.runner.note)
+            said = unlike(outcome.doubt, model.metadata.usual_doubt)
+            notes += _notes(outcome, "" if planner is None else planner.runner.note) + ([said] if said else [])
             found = {"segmenter": segmenter, "provider": provider}
             whole = unfinished.facts["record"] | found | _plain(outcome, unfinished.facts["block_px"])
             labels: Any = zarr.open_group(str(unfinished.path("labels.zarr")), mode="r+")
@@ -142,7 +144,7 @@ def segment_to_zarr(
             if job.overlay is not None:
                 picture = overlay(image, labels["0"], max_memory=options.max_memory, skip_damaged=task.skip_damaged)
                 save_png(unfinished.path("overlay.png"), picture, overwrite=True)
-            timed = {"notes": notes, "seconds": round(time.perf_counter() - start, 3)}
+            timed = {"notes": notes, "unlike": bool(said), "seconds": round(time.perf_counter() - start, 3)}
             save_json(unfinished.path("record.json"), whole | timed, overwrite=True)
         if options.shard is not None:  # somebody else is moving the result out, or was
             return {"n_objects": None, "notes": notes}

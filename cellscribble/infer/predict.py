@@ -17,6 +17,7 @@ from cellscribble.infer.cut import block_cut, cut_blocks
 from cellscribble.infer.fit import check_fit
 from cellscribble.infer.resample import close_gaps, missing, resample_image, resample_labels, resample_probability
 from cellscribble.infer.runner import Runner
+from cellscribble.segment.doubt import doubt, unlike
 from cellscribble.segment.instances import object_classes
 from cellscribble.segment.registry import get_segmenter
 
@@ -40,6 +41,7 @@ class Prediction:
     pixel_size_um : the image's
     provider : the ONNX Runtime provider that ran
     notes : what a user should know, one sentence each
+    unlike : whether the image is unlike those that the model learnt from; then a note says so
     """
 
     name: str
@@ -52,6 +54,7 @@ class Prediction:
     pixel_size_um: tuple[float, ...] | None
     provider: str
     notes: tuple[str, ...] = ()
+    unlike: bool = False
 
     @property
     def as_classes(self) -> bool:
@@ -106,6 +109,7 @@ def predict(
     segment, cut = get_segmenter(name), block_cut(meta)
     seen = image if fit.shape is None else resample_image(image, fit.shape)
     probability = predict_probability(seen, model, runner, block_px, progress)
+    said = unlike(doubt(probability), meta.usual_doubt)
     decided = probability if cut is None else cut_blocks(seen, probability, meta, cut, block_px)
     labels: npt.NDArray[np.integer] = segment(decided, parameters)
     several = name != CLASSES and len(meta.classes) > 2
@@ -129,7 +133,8 @@ def predict(
         object_classes=of_object,
         pixel_size_um=image.pixel_size_um,
         provider=runner.provider,
-        notes=(*fit.notes, *((runner.note,) if runner.note else ())),
+        notes=(*fit.notes, *((runner.note,) if runner.note else ()), *((said,) if said else ())),
+        unlike=bool(said),
     )
 
 

@@ -13,6 +13,7 @@ from cellscribble.core.labels import UNLABELLED
 from cellscribble.core.progress import Work
 from cellscribble.data.samples import Sample, first_that_fit
 from cellscribble.methods.base import Predict
+from cellscribble.segment.doubt import doubt, usual_doubt
 from cellscribble.segment.edge_level import EdgeEvidence, shift_to_edge
 from cellscribble.segment.fit import N_TRIES, fit_instance_parameters
 
@@ -29,12 +30,14 @@ class Calibration:
     edge_level : raw foreground probability at the image's edges, see `segment.edge_level`
     edge_gain : how much steeper the image is there than at 0.5
     segmenter_parameters : of the instance segmenter, chosen on strokes
+    usual_doubt : how unsure the network is of the training images, see `segment.doubt`
     report : figures for the run folder
     """
 
     edge_level: float
     edge_gain: float
     segmenter_parameters: dict[str, Any]
+    usual_doubt: tuple[float, float] | None
     report: dict[str, Any]
 
 
@@ -55,12 +58,14 @@ def calibrate(
             evidence.add(sample.normalised(), probability, drawn)
             work.done(drawn.size)
     edge = evidence.level()
+    usual = usual_doubt(doubt(shift_to_edge(probability, edge.level)) for probability in predictions)
     kept = {id(sample) for sample in _choose(chosen, rng, MAX_FIT_PIXELS)}
     fitted = [(shift_to_edge(p, edge.level), drawn) for s, p, drawn in found if id(s) in kept]
     shifted, strokes = [p for p, _ in fitted], [drawn for _, drawn in fitted]
     with work.part("telling objects apart", N_TRIES * len(fitted)):
         parameters, report = fit_instance_parameters(shifted, strokes, spacing=_spacing(chosen[0]), done=work.done)
-    return Calibration(edge.level, edge.gain, parameters.to_dict(), {"edge": asdict(edge), "instances": report})
+    report = {"edge": asdict(edge), "instances": report, "usual_doubt": usual}
+    return Calibration(edge.level, edge.gain, parameters.to_dict(), usual, report)
 
 
 def all_strokes(sample: Sample) -> npt.NDArray[np.int16]:

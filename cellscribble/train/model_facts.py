@@ -33,6 +33,7 @@ def describe_model(
         segmenter=fit.method.segmenter,
         segmenter_parameters=calibration.segmenter_parameters,
         edge_threshold=calibration.edge_level,
+        usual_doubt=calibration.usual_doubt,
         method=config.method,
         config=config.to_json(),
         seed=config.seed,

@@ -179,3 +179,14 @@ def test_micrometres_are_asked_of_an_image_that_does_not_say_its_pixel_size(plac
     assert run(["predict", "c.tif", "--rescale"]) == 1
     assert "--rescale needs both pixel sizes, but" in (last := capsys.readouterr().err.splitlines()[-1])
     assert "set it in the image (Fiji: Image > Properties), or leave --rescale out" in last
+
+
+def test_images_that_are_unlike_those_learnt_from_are_named(place, capsys):
+    model = place / "runs" / "nuclei" / "model.onnx"
+    for usual, said in (((0.0, 100.0), False), ((100.0, 200.0), True)):
+        write_model(model, metadata(pixel_size_um=(0.5, 0.5), usual_doubt=usual))
+        assert run(["predict", "imgs", "--overwrite"]) == 0
+        err = capsys.readouterr().err
+        assert ("unlike the images that the model learnt from: it is unsure of" in " ".join(err.split())) == said
+        assert ("look first at" in err and "a.tif, b.tif" in err) == said
+        assert json.loads((place / "cellscribble_out" / "a_labels.json").read_text())["unlike"] == said

@@ -205,6 +205,16 @@ def test_the_flat_inside_of_a_large_cell_is_no_empty_block(models, tmp_path):
     assert "1 objects are wider" in " ".join(record["notes"])
 
 
+def test_a_large_image_unlike_those_learnt_from_is_told(models, tmp_path):
+    image = write(tmp_path, picture((300, 300), 3))
+    for usual, said in (((0.0, 100.0), False), ((100.0, 200.0), True)):
+        model = dataclasses.replace(models[2], metadata=dataclasses.replace(models[2].metadata, usual_doubt=usual))
+        job, _ = segment(image, model, block_px=(64,), overwrite=True)
+        record = json.loads(job.provenance.read_text())
+        assert record["unlike"] == said
+        assert ("unlike the images that the model learnt from" in " ".join(record["notes"])) == said
+
+
 class Killed(BaseException):
     """Ends a run at a chosen moment as nothing that is handled would."""
 
