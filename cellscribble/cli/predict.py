@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import click
@@ -216,7 +216,7 @@ class Reporter:
             for note in fields["notes"]:
                 self._warn(note)
             if fields["unlike"]:
-                self.unlike.append(shorten(fields["image"].name))
+                self.unlike.append(shorten(PurePath(fields["image"]).name))
             found = "classes" if fields["n_objects"] is None else _count(fields["n_objects"], "object")
             say(f"  {found} -> {fields['labels']} ({fields['seconds']:.1f} s)")
         elif event == "shard":

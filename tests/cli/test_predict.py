@@ -9,6 +9,7 @@ from cellscribble.cli.main import run
 from cellscribble.io.ome_zarr import write_ome_zarr
 from tests.cli.test_main import modules_after
 from tests.infer.analytic import disks, metadata, write_model
+from tests.io.http_folder import serve
 
 
 @pytest.fixture
@@ -190,3 +191,16 @@ def test_images_that_are_unlike_those_learnt_from_are_named(place, capsys):
         assert ("unlike the images that the model learnt from: it is unsure of" in " ".join(err.split())) == said
         assert ("look first at" in err and "a.tif, b.tif" in err) == said
         assert json.loads((place / "cellscribble_out" / "a_labels.json").read_text())["unlike"] == said
+
+
+def test_an_image_behind_a_url_is_named_too_where_it_is_unlike(place, capsys):
+    pytest.importorskip("aiohttp")
+    write_model(place / "runs" / "nuclei" / "model.onnx", metadata(usual_doubt=(100.0, 200.0)))
+    # Of an image that is read by blocks one pixel of sixteen is counted.
+    pixels = disks().repeat(4, axis=1).repeat(4, axis=2)
+    for name in ("a", "b"):
+        write_ome_zarr(place / "served" / f"{name}.zarr", pixels, "CYX", kind="image")
+    with serve(place / "served") as served:
+        assert run(["predict", f"{served.url}/a.zarr", f"{served.url}/b.zarr", "-o", "out"]) == 0
+    err = capsys.readouterr().err
+    assert "look first at" in err and "a.zarr, b.zarr" in err
