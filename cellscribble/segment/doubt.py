@@ -87,4 +87,5 @@ def usual_words(usual: tuple[float, float] | None) -> str:
 
 def _percent(doubt: float) -> str:
     """As a share of all that may be foreground."""
-    return f"{100 * doubt / (1 + doubt):.2g}%"
+    percent = 100 * doubt / (1 + doubt)
+    return f"{percent:.0f}%" if percent >= 10 else f"{percent:.2g}%"

@@ -203,4 +203,5 @@ def test_an_image_behind_a_url_is_named_too_where_it_is_unlike(place, capsys):
     with serve(place / "served") as served:
         assert run(["predict", f"{served.url}/a.zarr", f"{served.url}/b.zarr", "-o", "out"]) == 0
     err = capsys.readouterr().err
-    assert "look first at" in err and "a.zarr, b.zarr" in err
+    assert "look first at" in err
+    assert "a.zarr, b.zarr" in err

@@ -36,6 +36,7 @@ def test_what_is_usual_takes_three_images_and_no_odd_one() -> None:
     low, high = usual_doubt([0.2] * 50 + [9.0]) or (0, 0)
     assert (low, high) == (0.2, 0.2)
     assert usual_words((low, high)) == "17%"
+    assert usual_words((0.004, 999.0)) == "0.4% to 100%"
 
 
 @pytest.mark.parametrize(("found", "odd"), [(0.1, False), (0.3, False), (0.36, False), (0.5, True), (0.01, True)])
