@@ -19,7 +19,7 @@ FOLDER_FILES = 1000
 """Some disks are slow where a million files lie in one folder."""
 
 _CODEC = Blosc("lz4", clevel=1, shuffle=Blosc.NOSHUFFLE)
-"""The fastest both ways: shuffled, numbers of objects take twice the time and half as much again of the disk."""
+"""The fastest both ways: shuffled, small whole numbers take twice the time and half as much again of the disk."""
 
 _BITS = b"1"
 """Before a block of 0 and 1, a bit a pixel: many of them are read for a few pixels at their faces."""

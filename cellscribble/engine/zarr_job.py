@@ -132,7 +132,7 @@ def segment_to_zarr(
                     return {"n_objects": None, "notes": notes}
                 outcome = run.segment()
             said = unlike(outcome.doubt, model.metadata.usual_doubt)
-            notes += _notes(outcome, "" if planner is None else planner.runner.note) + ([said] if said else [])
+            notes += _notes(outcome, "" if planner is None else planner.runner.note, said)
             found = {"segmenter": segmenter, "provider": provider}
             whole = unfinished.facts["record"] | found | _plain(outcome, unfinished.facts["block_px"])
             labels: Any = zarr.open_group(str(unfinished.path("labels.zarr")), mode="r+")
@@ -285,7 +285,7 @@ def _recipe(
     )
 
 
-def _notes(outcome: Outcome, of_device: str) -> list[str]:
+def _notes(outcome: Outcome, of_device: str, of_doubt: str) -> list[str]:
     notes = [of_device] if of_device else []
     if outcome.n_wide:
         notes.append(
@@ -296,4 +296,4 @@ def _notes(outcome: Outcome, of_device: str) -> list[str]:
             f"{len(outcome.damaged)} blocks could not be read wholly: what is missing is background; "
             "the .json lists the places"
         )
-    return notes
+    return [*notes, of_doubt] if of_doubt else notes

@@ -28,7 +28,6 @@ fewer, unless chunks are small, and several blocks are under way as it is."""
 
 THREADS = min(4, os.cpu_count() or 1)
 
-
 SOME = 61
 """One line of a chunk in so many is looked at first."""
 
@@ -56,7 +55,7 @@ class _Kept:
             if key in self._chunks:
                 self._chunks.move_to_end(key)
                 return self._chunks[key]
-        unpacked: bytes = codec.decode(path.read_bytes())
+        unpacked = _unpack(path, codec)
         with self._lock:
             if key not in self._chunks and len(unpacked) <= KEPT_BYTES:
                 self._chunks[key] = unpacked
@@ -86,10 +85,7 @@ def read_chunks(array: zarr.Array[Any], window: Slices) -> npt.NDArray[Any]:
     def read(path: Path, box: Slices) -> None:
         common = overlap(box, window)
         try:
-            if codec is None:
-                unpacked = path.read_bytes()
-            else:
-                unpacked = codec.decode(path.read_bytes()) if many else _kept.unpack(path, codec)
+            unpacked = _unpack(path, codec) if many or codec is None else _kept.unpack(path, codec)
         except FileNotFoundError:
             out[relative(common, window)] = array.metadata.fill_value or 0
             return
@@ -134,6 +130,11 @@ def write_chunks(array: Any, place: Slices, values: npt.NDArray[Any]) -> None:
         chunk = np.ascontiguousarray(chunk)
         codec = _codec(array)
         _write(path, chunk.tobytes() if codec is None else codec.encode(chunk))
+
+
+def _unpack(path: Path, codec: Any) -> bytes:
+    packed = path.read_bytes()
+    return packed if codec is None else codec.decode(packed)
 
 
 def _is_plain(array: Any) -> bool:

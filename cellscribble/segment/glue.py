@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cellscribble.core.blocks import Slices
-from cellscribble.segment.ascent import Ints, strides_of
+from cellscribble.segment.ascent import Ints, follow, strides_of
 from cellscribble.segment.graph import BasinGraph, Edge, highest_necks, sum_up
 
 PIECE = 1 << 20
@@ -95,11 +95,7 @@ def _lead_on(summit: Ints, inside: npt.NDArray[np.bool_], edge: Edge, box: Slice
     at, found = _look_up(summit[leads], edge.position)
     assert not _within(summit[leads[~found]], box, shape).any(), "a way leads into a part that is not there"
     to[leads[found]] = edge.basin[at[found]]
-    while True:
-        further = to[to]
-        if np.array_equal(further, to):
-            return to
-        to = further
+    return follow(to)
 
 
 def _pairs_across(edge: Edge, part: Ints, shape: Sequence[int]) -> tuple[Ints, npt.NDArray[np.int32]]:

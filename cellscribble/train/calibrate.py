@@ -58,11 +58,16 @@ def calibrate(
             evidence.add(sample.normalised(), probability, drawn)
             work.done(drawn.size)
     edge = evidence.level()
-    usual = usual_doubt(doubt(shift_to_edge(probability, edge.level)) for probability in predictions)
     kept = {id(sample) for sample in _choose(chosen, rng, MAX_FIT_PIXELS)}
-    fitted = [(shift_to_edge(p, edge.level), drawn) for s, p, drawn in found if id(s) in kept]
-    shifted, strokes = [p for p, _ in fitted], [drawn for _, drawn in fitted]
-    with work.part("telling objects apart", N_TRIES * len(fitted)):
+    doubts, shifted, strokes = [], [], []
+    for sample, probability, drawn in found:
+        at_edge = shift_to_edge(probability, edge.level)
+        doubts.append(doubt(at_edge))
+        if id(sample) in kept:
+            shifted.append(at_edge)
+            strokes.append(drawn)
+    usual = usual_doubt(doubts)
+    with work.part("telling objects apart", N_TRIES * len(shifted)):
         parameters, report = fit_instance_parameters(shifted, strokes, spacing=_spacing(chosen[0]), done=work.done)
     report = {"edge": asdict(edge), "instances": report, "usual_doubt": usual}
     return Calibration(edge.level, edge.gain, parameters.to_dict(), usual, report)
